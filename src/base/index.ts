@@ -1,0 +1,28 @@
+export { assert, InvariantError, unreachable } from './assert.ts';
+export {
+  ERROR_CODES,
+  type ErrorCode,
+  type ErrorContext,
+  LockstepError,
+  messageOf,
+  systemCodeOf,
+} from './errors.ts';
+export {
+  asIncarnation,
+  asRunId,
+  asWorkerId,
+  type Incarnation,
+  type RunId,
+  type SlotRange,
+  type WorkerId,
+} from './ids.ts';
+export { type LogFields, type Logger, silentLogger } from './logger.ts';
+export {
+  type PhiloxBase,
+  PhiloxRng,
+  philox4x32,
+  philoxBase,
+  RANDOM_STREAMS,
+  type RandomKey,
+  type RandomStream,
+} from './philox.ts';

@@ -1,0 +1,184 @@
+/**
+ * The description of a run: everything that decides the bits of its weights, and the few settings
+ * of the run that do not. One schema, parsed once, frozen, passed down.
+ *
+ * `fingerprintOf` covers what decides the bits; a worker, a checkpoint and a resumed run must agree on it.
+ */
+import { createHash } from 'node:crypto';
+import { z } from 'zod';
+
+const positiveInt = z.int().min(1);
+const probability = z.number().min(0).max(1);
+/** A rate of dropped elements; 1 would drop them all and divide by zero. */
+const dropRate = z.number().min(0).lt(1);
+
+export const ENGINE_NAMES = ['tensorflow', 'wasm'] as const;
+export type EngineName = (typeof ENGINE_NAMES)[number];
+export const PRESET_NAMES = ['tiny', 'small', 'base'] as const;
+export type PresetName = (typeof PRESET_NAMES)[number];
+
+const modelSchema = z
+  .strictObject({
+    /** Number of token ids; 0 takes it from the data set's tokenizer. */
+    vocabSize: z.int().min(0),
+    dModel: positiveInt,
+    encoderLayers: positiveInt,
+    decoderLayers: positiveInt,
+    heads: positiveInt,
+    ffnDim: positiveInt,
+    /** Rows of each position table less the two that BART leaves unused: the longest sequence, in tokens. */
+    maxPositions: positiveInt,
+    dropout: dropRate,
+    attentionDropout: dropRate,
+    activationDropout: dropRate,
+    /** Standard deviation of the normal distribution that weights start from. */
+    initStd: z.number().positive(),
+  })
+  .refine((model) => model.dModel % model.heads === 0, {
+    path: ['heads'],
+    message: 'must divide dModel evenly',
+  });
+
+const noiseSchema = z.strictObject({
+  /** Probability that an example's sentences are shuffled. */
+  sentencePermutation: probability,
+  /** Share of the words that text infilling masks. */
+  maskRatio: probability,
+  /** Mean of the Poisson distribution of span lengths, in words. */
+  poissonLambda: z.number().positive().max(20),
+  /** Probability that a span becomes a random token instead of `<mask>`. */
+  randomTokenRatio: probability,
+});
+
+const dataSchema = z.strictObject({
+  /** Longest source and target, special tokens included, in tokens. */
+  sequenceLength: z.int().min(8),
+  noise: noiseSchema,
+});
+
+const objectiveSchema = z.strictObject({
+  /** How each target slot's exit layer is drawn: independent and uniform, as published. */
+  exitLayers: z.enum(['iid']),
+  /** Whether copies of exited states carry no gradient, as in the published code. */
+  detachCopies: z.boolean(),
+});
+
+const stepSchema = z.strictObject({
+  /** Micro-batches of one step (M), whatever the number of workers. */
+  microBatches: z.int().min(1).max(65_536),
+  /** Sequences in one micro-batch (B). */
+  microBatchSize: z.int().min(1).max(65_536),
+});
+
+export const SCHEDULES = ['constant', 'linear', 'cosine', 'inverse-sqrt'] as const;
+
+const optimizerSchema = z.strictObject({
+  learningRate: z.number().positive(),
+  schedule: z.enum(SCHEDULES),
+  warmupSteps: z.int().min(0),
+  /** Step at which linear and cosine decay end; null takes the run's number of steps at its first start. */
+  decaySteps: positiveInt.nullable(),
+  /** What linear and cosine decay end at, as a share of the learning rate. */
+  finalLearningRateRatio: probability,
+  beta1: z.number().min(0).lt(1),
+  beta2: z.number().min(0).lt(1),
+  epsilon: z.number().positive(),
+  weightDecay: z.number().min(0),
+  /** Largest global gradient norm, or null for no clipping. */
+  clipNorm: z.number().positive().nullable(),
+});
+
+const checkpointSchema = z.strictObject({
+  /** Steps from one checkpoint to the next. */
+  every: positiveInt,
+  /** The newest checkpoints to keep. */
+  keepLast: positiveInt,
+  /** Keeps each checkpoint whose step is a multiple of this, for good; null keeps none beyond `keepLast`. */
+  keepEvery: positiveInt.nullable(),
+});
+
+const networkSchema = z.strictObject({
+  /**
+   * The one deadline setting, in milliseconds: a worker silent for this long is lost. Heartbeats,
+   * lock durations and hand-shake limits derive from it (see deadlines.ts).
+   */
+  heartbeatLimitMs: z.int().min(500).max(600_000),
+  /** Largest piece of a gradient that travels in one frame, in bytes. */
+  pieceBytes: z
+    .int()
+    .min(16_384)
+    .max(16 * 1024 * 1024)
+    .refine((bytes) => bytes % 16_384 === 0, 'must be a multiple of 16384'),
+});
+
+export const runConfigSchema = z.strictObject({
+  preset: z.enum(PRESET_NAMES),
+  seed: z.int().min(0),
+  engine: z.enum(['auto', ...ENGINE_NAMES]),
+  /** Steps of the whole run. */
+  steps: positiveInt,
+  model: modelSchema,
+  data: dataSchema,
+  objective: objectiveSchema,
+  step: stepSchema,
+  optimizer: optimizerSchema,
+  checkpoint: checkpointSchema,
+  network: networkSchema,
+});
+
+export type RunConfig = z.infer<typeof runConfigSchema>;
+export type ModelConfig = RunConfig['model'];
+export type DataConfig = RunConfig['data'];
+export type NoiseConfig = DataConfig['noise'];
+export type ObjectiveConfig = RunConfig['objective'];
+export type StepConfig = RunConfig['step'];
+export type OptimizerConfig = RunConfig['optimizer'];
+export type CheckpointConfig = RunConfig['checkpoint'];
+export type NetworkConfig = RunConfig['network'];
+
+/** The sections of a run that decide the bits of its weights. */
+export interface BitDeciding {
+  readonly seed: number;
+  readonly engine: string;
+  readonly model: ModelConfig;
+  readonly data: DataConfig;
+  readonly objective: ObjectiveConfig;
+  readonly step: StepConfig;
+  readonly optimizer: OptimizerConfig;
+  /** SHA-256 of the data set's manifest. */
+  readonly dataset: string;
+}
+
+export function bitDecidingPart(config: RunConfig, datasetSha256: string): BitDeciding {
+  const { seed, engine, model, data, objective, step, optimizer } = config;
+  return { seed, engine, model, data, objective, step, optimizer, dataset: datasetSha256 };
+}
+
+/** SHA-256 (hex) over the canonical JSON of what decides the bits. */
+export function fingerprintOf(part: BitDeciding): string {
+  return createHash('sha256').update(canonicalJson(part)).digest('hex');
+}
+
+/** JSON with object keys in code-unit order, so that equal values give equal text. */
+export function canonicalJson(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(canonicalJson).join(',')}]`;
+  if (value !== null && typeof value === 'object') {
+    const entries = Object.entries(value).filter(([, member]) => member !== undefined);
+    entries.sort(([a], [b]) => (a < b ? -1 : 1));
+    return `{${entries.map(([key, member]) => `${JSON.stringify(key)}:${canonicalJson(member)}`).join(',')}}`;
+  }
+  return JSON.stringify(value);
+}
+
+/** Each leaf that differs, as `path: ours -> theirs`; empty when the two are equal. */
+export function listDifferences(ours: unknown, theirs: unknown, path = ''): string[] {
+  const isTree = (value: unknown): value is Record<string, unknown> =>
+    value !== null && typeof value === 'object';
+  if (isTree(ours) && isTree(theirs)) {
+    const keys = [...new Set([...Object.keys(ours), ...Object.keys(theirs)])].sort();
+    return keys.flatMap((key) =>
+      listDifferences(ours[key], theirs[key], path === '' ? key : `${path}.${key}`),
+    );
+  }
+  return Object.is(ours, theirs) ? [] : [`${path}: ${JSON.stringify(ours)} -> ${JSON.stringify(theirs)}`];
+}
