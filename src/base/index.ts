@@ -26,3 +26,4 @@ export {
   type RandomKey,
   type RandomStream,
 } from './philox.ts';
+export { layoutOf, layoutSize, type ParameterEntry, type ParameterLayout } from './parameter-layout.ts';
