@@ -17,6 +17,7 @@ export {
   type WorkerId,
 } from './ids.ts';
 export { type LogFields, type Logger, silentLogger } from './logger.ts';
+export { layoutOf, layoutSize, type ParameterEntry, type ParameterLayout } from './parameter-layout.ts';
 export {
   type PhiloxBase,
   PhiloxRng,
@@ -26,4 +27,3 @@ export {
   type RandomKey,
   type RandomStream,
 } from './philox.ts';
-export { layoutOf, layoutSize, type ParameterEntry, type ParameterLayout } from './parameter-layout.ts';

@@ -1,3 +1,5 @@
+export { type Deadlines, deadlinesFrom } from './deadlines.ts';
+export { type ConfigSources, type ConfigTree, readConfigFile, resolveConfig } from './load.ts';
 export { PRESETS } from './presets.ts';
 export {
   type BitDeciding,

@@ -1,0 +1,21 @@
+export { diskFailure, readFully, syncDirectory, writeFully } from './durable.ts';
+export type { CheckpointFacts, CheckpointManifest } from './manifest.ts';
+export { type CheckpointReader, openCheckpoint } from './reader.ts';
+export {
+  encodeTensorHeader,
+  FLOAT_BYTES,
+  parseTensorHeader,
+  type TensorHeader,
+  type TensorMetadata,
+} from './safetensors.ts';
+export {
+  type CheckpointListing,
+  findNewestValid,
+  listCheckpoints,
+  type NewestValid,
+  type RejectedCheckpoint,
+} from './search.ts';
+export { checkpointName, SECTIONS, type Section } from './sections.ts';
+export { CheckpointStore } from './store.ts';
+export { TensorFile } from './tensor-file.ts';
+export type { CheckpointWriter } from './writer.ts';

@@ -1,0 +1,30 @@
+#!/usr/bin/env node
+/** The `lockstep` command: each subcommand is a file of this folder. */
+import { Command } from 'commander';
+import { addConfigCommand } from './config.ts';
+import { addCoordinatorCommand } from './coordinator.ts';
+import { addDigestCommand } from './digest.ts';
+import { addDoctorCommand } from './doctor.ts';
+import { addPrepareCommand } from './prepare.ts';
+import { addQuickstartCommand } from './quickstart.ts';
+import { addTrainCommand } from './train.ts';
+import { lockstepVersion } from './version.ts';
+import { addWorkerCommand } from './worker.ts';
+
+const program = new Command('lockstep')
+  .description(
+    'Distributed data-parallel training with the same weights to the bit, however many workers took part',
+  )
+  .version(lockstepVersion())
+  .showSuggestionAfterError();
+
+addPrepareCommand(program);
+addTrainCommand(program);
+addCoordinatorCommand(program);
+addWorkerCommand(program);
+addDigestCommand(program);
+addDoctorCommand(program);
+addConfigCommand(program);
+addQuickstartCommand(program);
+
+await program.parseAsync();

@@ -1,0 +1,65 @@
+/** A taste of what a checkpoint writes: noised corpus text in, the model's one-pass guess out. */
+import { join } from 'node:path';
+import { LockstepError, layoutSize } from '../base/index.ts';
+import { findNewestValid } from '../checkpoint/index.ts';
+import { CHECKPOINTS_FOLDER, savedConfig } from '../coordinator/index.ts';
+import { microBatch, openDataset } from '../data/index.ts';
+import { loadEngine } from '../engine/index.ts';
+import { createKernels } from '../kernels/index.ts';
+import { createTrainingModel } from '../model/index.ts';
+
+export interface Sample {
+  readonly source: string;
+  readonly target: string;
+  readonly generated: string;
+}
+
+/**
+ * Reconstructs rows of the micro-batch of a step that the run has not reached. The number of slots
+ * is the configuration's sequence length, never the reference's. Throws CHECKPOINT_INVALID without a checkpoint.
+ */
+export async function sampleReconstruction(runDir: string, dataDir: string, rows: number): Promise<Sample[]> {
+  const config = await savedConfig(runDir);
+  const { checkpoint } = await findNewestValid(join(runDir, CHECKPOINTS_FOLDER));
+  if (config === null || checkpoint === null) {
+    throw new LockstepError('CHECKPOINT_INVALID', `${runDir} holds no valid checkpoint to generate from`);
+  }
+  const dataset = await openDataset(dataDir);
+  const { tf } = await loadEngine(config.engine, { threads: 1 });
+  const model = createTrainingModel({
+    tf,
+    model: config.model,
+    objective: config.objective,
+    specialIds: dataset.manifest.specialIds,
+    dropoutMasks: createKernels(),
+  });
+  try {
+    const parameters = new Float32Array(layoutSize(model.layout));
+    await checkpoint.read('parameters', 0, new Uint8Array(parameters.buffer));
+    model.setParameters(parameters);
+    const key = { seed: config.seed, step: config.steps + 1, slot: 0 };
+    const step = { ...config.step, microBatchSize: rows };
+    const batch = microBatch(dataset, key, config.data, step);
+    const { sourceLength, sourceLengths, sourceIds, targetLength, labels } = batch;
+    const text = (ids: Int32Array) => dataset.tokenizer.decode(ids).trim();
+    return model.generate(batch, config.data.sequenceLength).map((generated, row) => ({
+      source: text(sourceIds.subarray(row * sourceLength + 1, row * sourceLength + sourceLengths[row]! - 1)),
+      target: text(
+        withoutPadding(
+          labels.subarray(row * targetLength, (row + 1) * targetLength),
+          dataset.manifest.specialIds,
+        ),
+      ),
+      generated: text(generated),
+    }));
+  } finally {
+    model.dispose();
+    dataset.close();
+    await checkpoint.close();
+  }
+}
+
+function withoutPadding(labels: Int32Array, { eos }: { eos: number }): Int32Array {
+  const end = labels.indexOf(eos);
+  return end === -1 ? labels : labels.subarray(0, end);
+}

@@ -1,0 +1,56 @@
+/** Talking to a person: one line per message, numbers as people read them. */
+import { LockstepError, type Logger, messageOf } from '../base/index.ts';
+import { createLogger } from '../logging/index.ts';
+
+export const isTerminal = process.stdout.isTTY === true;
+
+export function say(line: string): void {
+  process.stdout.write(`${line}\n`);
+}
+
+export function warn(line: string): void {
+  process.stderr.write(`lockstep: ${line}\n`);
+}
+
+/** JSON lines on standard error, for when nobody watches a terminal. */
+export function lineLogger(): Logger {
+  return createLogger({ file: null, level: 'info' });
+}
+
+/** Runs a command and turns what it throws into one line and an exit code. */
+export async function runCommand(command: () => Promise<number>): Promise<void> {
+  try {
+    process.exitCode = await command();
+  } catch (error) {
+    if (error instanceof LockstepError) process.stderr.write(`lockstep: ${error.code}: ${error.message}\n`);
+    else
+      process.stderr.write(
+        `lockstep: unexpected: ${error instanceof Error ? error.stack : messageOf(error)}\n`,
+      );
+    process.exitCode = 1;
+  }
+}
+
+export function formatCount(value: number): string {
+  return Math.round(value).toLocaleString('en-US');
+}
+
+export function formatBytes(bytes: number): string {
+  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
+  let unit = 0;
+  let value = bytes;
+  while (value >= 1024 && unit < units.length - 1) {
+    value /= 1024;
+    unit += 1;
+  }
+  return `${unit === 0 ? value : value.toFixed(1)} ${units[unit]}`;
+}
+
+/** `h:mm:ss`, or `m:ss` below an hour. */
+export function formatDuration(milliseconds: number): string {
+  const seconds = Math.max(0, Math.round(milliseconds / 1000));
+  const pad = (value: number) => String(value).padStart(2, '0');
+  const hours = Math.floor(seconds / 3600);
+  const minutes = Math.floor(seconds / 60) % 60;
+  return hours > 0 ? `${hours}:${pad(minutes)}:${pad(seconds % 60)}` : `${minutes}:${pad(seconds % 60)}`;
+}

@@ -1,0 +1,201 @@
+/** `lockstep train`: a private Redis, a coordinator and N workers from one command. */
+import { randomBytes } from 'node:crypto';
+import { join } from 'node:path';
+import type { Command } from 'commander';
+import { LockstepError, type Logger } from '../base/index.ts';
+import { deadlinesFrom } from '../config/index.ts';
+import { Coordinator, type Outcome, type RunFolder } from '../coordinator/index.ts';
+import { createLogger } from '../logging/index.ts';
+import { checkRedis, type PrivateRedis, startPrivateRedis } from '../queue/index.ts';
+import { addRunFlags, atLeastOne, type RunFlags, wholeNumber } from './flags.ts';
+import { type LocalWorker, startLocalWorker } from './local-workers.ts';
+import { openRunFromFlags } from './open-run.ts';
+import { ProgressDisplay } from './progress.ts';
+import { isTerminal, lineLogger, runCommand, say } from './terminal.ts';
+import { lockstepVersion } from './version.ts';
+
+export interface TrainFlags extends RunFlags {
+  readonly workers: number;
+  readonly redis?: string;
+  readonly throttleWorker?: readonly string[];
+}
+
+export function addTrainCommand(program: Command): void {
+  addRunFlags(
+    program.command('train').description('train on this machine: Redis, coordinator and workers at once'),
+  )
+    .option('--workers <n>', 'worker processes', atLeastOne, 1)
+    .option('--redis <url>', 'use a running Redis instead of a private one')
+    .option(
+      '--throttle-worker <index:ms...>',
+      'slow a worker down by so much per micro-batch (to try stragglers)',
+    )
+    .action((flags: TrainFlags) => runCommand(async () => exitCodeOf(await train(flags))));
+}
+
+export async function train(flags: TrainFlags): Promise<Outcome> {
+  const throttles = parseThrottles(flags.throttleWorker ?? [], flags.workers);
+  const run = await openRunFromFlags(flags);
+  let redis: PrivateRedis | null = null;
+  try {
+    if (flags.redis === undefined) redis = await startPrivateRedis();
+    else await checkRedis(flags.redis, deadlinesFrom(run.config.network.heartbeatLimitMs).connectLimitMs);
+  } catch (error) {
+    await run.log.close();
+    await run.checkpoint?.close();
+    throw error;
+  }
+  try {
+    return await trainWith(run, flags, redis?.url ?? flags.redis ?? '', throttles);
+  } finally {
+    await redis?.stop();
+  }
+}
+
+async function trainWith(
+  run: RunFolder,
+  flags: TrainFlags,
+  redisUrl: string,
+  throttles: ReadonlyMap<number, number>,
+): Promise<Outcome> {
+  const lines: Logger = isTerminal
+    ? createLogger({ file: join(run.dir, 'logs', 'coordinator.log'), level: 'info' })
+    : lineLogger();
+  const progress = new ProgressDisplay(run.config.steps, lines.child({ run: run.id }));
+  const token = randomBytes(32).toString('hex');
+  const coordinator = await Coordinator.start({
+    run,
+    token,
+    redisUrl,
+    advertisedRedisUrl: redisUrl,
+    host: '127.0.0.1',
+    advertisedHost: '127.0.0.1',
+    controlPort: 0,
+    httpPort: 0,
+    minWorkers: flags.workers,
+    logger: progress.logger().child({ run: run.id, role: 'coordinator' }),
+    listener: progress,
+    version: lockstepVersion(),
+  });
+  if (isTerminal) say(headline(run, flags.workers));
+  const workers = Array.from({ length: flags.workers }, (_, index) =>
+    startLocalWorker({
+      name: `worker-${index}`,
+      coordinator: coordinator.endpoint,
+      token,
+      dataDir: flags.data,
+      logFile: join(run.dir, 'logs', `worker-${index}.log`),
+      throttleMs: throttles.get(index) ?? 0,
+    }),
+  );
+  const release = stopOnSignals(coordinator, workers, progress);
+  try {
+    const outcome = await Promise.race([coordinator.outcome, workersFailed(workers, coordinator)]);
+    progress.end();
+    return outcome;
+  } finally {
+    release();
+    await coordinator.close();
+    await endWorkers(workers, deadlinesFrom(run.config.network.heartbeatLimitMs).shutdownLimitMs);
+  }
+}
+
+function headline(run: RunFolder, workers: number): string {
+  const { config } = run;
+  const from = run.startStep === 0 ? '' : ` from step ${run.startStep}`;
+  return (
+    `run ${run.id} in ${run.dir}: preset ${config.preset}, engine ${config.engine}, ${config.steps} steps of ` +
+    `${config.step.microBatches} x ${config.step.microBatchSize} sequences, ${workers} workers${from}`
+  );
+}
+
+/** Rejects when no worker can do the work any more; one that ends while others go on is not the end. */
+async function workersFailed(workers: readonly LocalWorker[], coordinator: Coordinator): Promise<never> {
+  let left = workers.length;
+  return new Promise((_, reject) => {
+    for (const worker of workers) {
+      void worker.ended.then(({ code, lastLine }) => {
+        left -= 1;
+        if (code === 0 || coordinator.state.activity.phase === 'finished') return;
+        const started = coordinator.state.startedComputing;
+        if (started && left > 0) return;
+        const said = lastLine.replace(/^lockstep: /, '');
+        const what = `${worker.name} ended${code === null ? '' : ` with code ${code}`}`;
+        reject(new LockstepError('WORKER_LOST', `${what}: ${said === '' ? 'it said nothing' : said}`));
+      });
+    }
+  });
+}
+
+function stopOnSignals(
+  coordinator: Coordinator,
+  workers: readonly LocalWorker[],
+  progress: ProgressDisplay,
+): () => void {
+  let asked = false;
+  const onSignal = () => {
+    if (asked) {
+      for (const worker of workers) worker.kill('SIGKILL');
+      process.exit(130);
+    }
+    asked = true;
+    progress.note('stopping after this step, with a checkpoint; press Ctrl-C again to exit now');
+    coordinator.requestStop();
+  };
+  process.on('SIGINT', onSignal);
+  process.on('SIGTERM', onSignal);
+  return () => {
+    process.off('SIGINT', onSignal);
+    process.off('SIGTERM', onSignal);
+  };
+}
+
+async function endWorkers(workers: readonly LocalWorker[], limitMs: number): Promise<void> {
+  const all = Promise.all(workers.map((worker) => worker.ended));
+  const timer = setTimeout(() => {
+    for (const worker of workers) worker.kill('SIGKILL');
+  }, limitMs);
+  await all;
+  clearTimeout(timer);
+}
+
+/** `1:200` slows worker 1 down by 200 ms per micro-batch. */
+function parseThrottles(texts: readonly string[], workers: number): Map<number, number> {
+  return new Map(
+    texts.map((text) => {
+      const [index = '', milliseconds = ''] = text.split(':');
+      const number = wholeNumberOr(index, text);
+      if (number >= workers) {
+        throw new LockstepError(
+          'CONFIG_INVALID',
+          `--throttle-worker ${text}: there are only ${workers} workers, from 0`,
+        );
+      }
+      return [number, wholeNumberOr(milliseconds, text)];
+    }),
+  );
+}
+
+function wholeNumberOr(text: string, flag: string): number {
+  try {
+    return wholeNumber(text);
+  } catch (cause) {
+    throw new LockstepError('CONFIG_INVALID', `--throttle-worker ${flag}: expected INDEX:MILLISECONDS`, {
+      cause,
+    });
+  }
+}
+
+/** Says how it ended; 0 for a run that is complete or was stopped. */
+export function exitCodeOf(outcome: Outcome): number {
+  switch (outcome.kind) {
+    case 'completed':
+      say(`complete at step ${outcome.step}`);
+      return 0;
+    case 'stopped':
+      say(`stopped at step ${outcome.step}; go on with --resume`);
+      return 0;
+    case 'failed':
+      throw new LockstepError(outcome.failure.code, outcome.failure.message);
+  }
+}

@@ -1,0 +1,64 @@
+/** `lockstep worker`: one worker process on one device. */
+import { hostname } from 'node:os';
+import type { Command } from 'commander';
+import { ERROR_CODES, type ErrorCode, LockstepError } from '../base/index.ts';
+import { startWorker } from '../worker/index.ts';
+import { tokenFromEnvironment } from './coordinator.ts';
+import { wholeNumber } from './flags.ts';
+import { runCommand } from './terminal.ts';
+
+interface WorkerFlags {
+  readonly coordinator: string;
+  readonly data: string;
+  readonly name?: string;
+  readonly host: string;
+  readonly advertise?: string;
+  readonly logFile?: string;
+  readonly throttle: number;
+}
+
+export function addWorkerCommand(program: Command): void {
+  program
+    .command('worker')
+    .description('start one worker; everything else it needs comes from the coordinator')
+    .requiredOption('--coordinator <endpoint>', 'where the coordinator listens, as tcp://HOST:7700')
+    .requiredOption('--data <dir>', "this host's copy of the run's data set")
+    .option('--name <name>', 'name within the run (default: worker-N)')
+    .option('--host <address>', 'interface to listen on for other workers', '127.0.0.1')
+    .option(
+      '--advertise <address>',
+      'address that other workers are told (default: --host, or the host name for 0.0.0.0)',
+    )
+    .option('--log-file <file>', 'append log lines to a file (default: standard error)')
+    .option('--throttle <ms>', 'wait so long after each micro-batch (to play a slow device)', wholeNumber, 0)
+    .action((flags: WorkerFlags) => runCommand(() => work(flags)));
+}
+
+async function work(flags: WorkerFlags): Promise<number> {
+  const worker = startWorker({
+    coordinator: flags.coordinator,
+    token: tokenFromEnvironment(),
+    name: flags.name ?? null,
+    host: flags.host,
+    advertisedHost: flags.advertise ?? (flags.host === '0.0.0.0' ? hostname() : flags.host),
+    dataDir: flags.data,
+    throttleMs: flags.throttle,
+    log: { file: flags.logFile ?? null, level: 'info' },
+  });
+  let asked = false;
+  const leave = () => {
+    if (asked) process.exit(130);
+    asked = true;
+    worker.drain();
+  };
+  process.on('SIGINT', leave);
+  process.on('SIGTERM', leave);
+  // Started by `train`: without its launcher there is nothing to work for.
+  process.on('disconnect', () => process.exit(1));
+  const outcome = await worker.outcome;
+  process.removeAllListeners('disconnect');
+  if (process.connected === true) process.disconnect();
+  if (outcome.kind === 'stopped') return 0;
+  if (outcome.code in ERROR_CODES) throw new LockstepError(outcome.code as ErrorCode, outcome.reason);
+  throw new Error(outcome.reason);
+}

@@ -1,0 +1,456 @@
+/**
+ * The coordinator's driver: sockets, Redis, files and clocks around the machine of machine.ts.
+ *
+ * One inbox, one loop, one event at a time; the effects of an event are carried out in order before
+ * the next one is taken. Only appending to the commit log holds the loop up, because nobody may
+ * hear of a commit that is not on disk. This file decides nothing.
+ */
+import { randomUUID } from 'node:crypto';
+import { join } from 'node:path';
+import { performance } from 'node:perf_hooks';
+import {
+  assert,
+  type Logger,
+  layoutOf,
+  messageOf,
+  type ParameterLayout,
+  unreachable,
+} from '../base/index.ts';
+import {
+  type CheckpointReader,
+  CheckpointStore,
+  type CheckpointWriter,
+  checkpointName,
+  openCheckpoint,
+} from '../checkpoint/index.ts';
+import { type Deadlines, deadlinesFrom } from '../config/index.ts';
+import type { CommitLog } from '../history/index.ts';
+import { ControlServer } from '../net/index.ts';
+import {
+  deriveKey,
+  type Envelope,
+  PROTOCOL_VERSION,
+  type WorkerMessage,
+  workerMessageSchema,
+} from '../protocol/index.ts';
+import { JobProducer } from '../queue/index.ts';
+import { initialState, transition } from './machine.ts';
+import type { RunFolder } from './run-folder.ts';
+import type {
+  CommittedStep,
+  CoordinatorEffect,
+  CoordinatorEvent,
+  CoordinatorState,
+  Outcome,
+  RecordedStep,
+} from './state.ts';
+import { StateServer } from './state-server.ts';
+
+export interface CoordinatorOptions {
+  readonly run: RunFolder;
+  /** Shared secret of the cluster; whoever holds it may take part. */
+  readonly token: string;
+  /** Where this process reaches Redis, and where workers do. */
+  readonly redisUrl: string;
+  readonly advertisedRedisUrl: string;
+  /** Interface to listen on, and the address workers are told. */
+  readonly host: string;
+  readonly advertisedHost: string;
+  /** 0 takes a free port. */
+  readonly controlPort: number;
+  readonly httpPort: number;
+  readonly minWorkers: number;
+  readonly logger: Logger;
+  readonly listener?: CoordinatorListener;
+  readonly version: string;
+}
+
+/** What a progress display needs to know. */
+export interface CoordinatorListener {
+  onCommitted(record: CommittedStep, state: CoordinatorState, repeated: boolean): void;
+}
+
+export class Coordinator {
+  /** zeromq endpoint that workers connect to. */
+  readonly endpoint: string;
+  /** Settles once: completed, stopped, or failed with the reason. */
+  readonly outcome: Promise<Outcome>;
+
+  readonly #options: CoordinatorOptions;
+  readonly #deadlines: Deadlines;
+  readonly #log: CommitLog;
+  readonly #store: CheckpointStore;
+  readonly #control: ControlServer<WorkerMessage>;
+  readonly #server: StateServer;
+  readonly #producer: JobProducer;
+  readonly #refusals = new Map<string, number>();
+  readonly #incarnation = randomUUID();
+  readonly #settle: (outcome: Outcome) => void;
+  readonly #reject: (error: unknown) => void;
+  #state: CoordinatorState;
+  #inbox: CoordinatorEvent[] = [];
+  #running = false;
+  #timer: NodeJS.Timeout | null = null;
+  #clockMs = 0;
+  #lastTickMs = performance.now();
+  #enqueuing: Promise<void> = Promise.resolve();
+  /** The checkpoint being written, and what is known of its step. */
+  #writing: { readonly writer: CheckpointWriter; readonly progress: Progress } | null = null;
+  #storing: Promise<void> = Promise.resolve();
+  /** The newest stored checkpoint, served to joiners; null before the first. */
+  #reader: CheckpointReader | null;
+  #committed: Progress;
+  #stored: Progress;
+  #closed = false;
+
+  static async start(options: CoordinatorOptions): Promise<Coordinator> {
+    const { run } = options;
+    const key = deriveKey(options.token, 'frame');
+    const deadlines = deadlinesFrom(run.config.network.heartbeatLimitMs);
+    // The sockets speak before the object stands; what arrives until then is nobody's yet.
+    let coordinator: Coordinator | null = null;
+    const store = await CheckpointStore.open(run.checkpointsDir, run.config.checkpoint);
+    const server = await StateServer.listen(
+      options.host,
+      options.httpPort,
+      run.id,
+      deriveKey(options.token, 'http'),
+      {
+        writerOf: (step) => coordinator?.writerOf(step) ?? null,
+        readerOf: (step) => coordinator?.readerOf(step) ?? null,
+        onWriteFailed: (step, error) =>
+          coordinator?.post({ type: 'checkpointFailed', step, reason: messageOf(error) }),
+      },
+    );
+    const control = await ControlServer.bind(
+      `tcp://${options.host}:${options.controlPort === 0 ? '*' : options.controlPort}`,
+      key,
+      workerMessageSchema,
+      deadlines.heartbeatLimitMs,
+      {
+        onMessage: (message) => coordinator?.post({ type: 'messageArrived', message }),
+        onRefused: (reason) => coordinator?.countRefusal(reason),
+        onUnreachable: (incarnation) =>
+          coordinator?.post({ type: 'connectionLost', incarnation, reason: 'its connection closed' }),
+        onDisconnect: () => coordinator?.probe(),
+      },
+    );
+    const producer = await JobProducer.open(options.redisUrl, queueNameOf(run.id), {
+      onError: (reason) => options.logger.warn('queueTrouble', { reason }),
+      onReconnected: () => coordinator?.post({ type: 'queueEmptied' }),
+    });
+    coordinator = new Coordinator(options, deadlines, store, server, control, producer);
+    return coordinator;
+  }
+
+  private constructor(
+    options: CoordinatorOptions,
+    deadlines: Deadlines,
+    store: CheckpointStore,
+    server: StateServer,
+    control: ControlServer<WorkerMessage>,
+    producer: JobProducer,
+  ) {
+    const { run } = options;
+    this.#options = options;
+    this.#deadlines = deadlines;
+    this.#log = run.log;
+    this.#store = store;
+    this.#server = server;
+    this.#control = control;
+    this.#producer = producer;
+    this.#reader = run.checkpoint;
+    this.#committed = {
+      step: run.startStep,
+      tokensSeen: run.checkpoint?.manifest.tokensSeen ?? 0,
+      commit: run.checkpoint?.manifest.commit ?? null,
+    };
+    this.#stored = this.#committed;
+    const port = control.endpoint.slice(control.endpoint.lastIndexOf(':') + 1);
+    this.endpoint = `tcp://${options.advertisedHost}:${port}`;
+    this.#state = initialState(
+      {
+        run: run.id,
+        totalSteps: run.config.steps,
+        microBatches: run.config.step.microBatches,
+        optimizer: run.config.optimizer,
+        minWorkers: options.minWorkers,
+        checkpointEvery: run.config.checkpoint.every,
+        heartbeatLimitMs: deadlines.heartbeatLimitMs,
+      },
+      {
+        step: run.startStep,
+        recorded: new Map<number, RecordedStep>(run.recorded),
+        layoutKey: run.checkpoint === null ? null : layoutKeyOf(run.checkpoint.layout),
+      },
+    );
+    let settle: (outcome: Outcome) => void = () => {};
+    let reject: (error: unknown) => void = () => {};
+    this.outcome = new Promise((resolve, refuse) => {
+      settle = resolve;
+      reject = refuse;
+    });
+    this.#settle = settle;
+    this.#reject = reject;
+    this.#timer = setInterval(() => this.#tick(), deadlines.heartbeatIntervalMs);
+  }
+
+  get state(): CoordinatorState {
+    return this.#state;
+  }
+
+  /** Frames and messages refused at the door, by reason. */
+  get refusals(): ReadonlyMap<string, number> {
+    return this.#refusals;
+  }
+
+  /** Finishes the step under way, writes a checkpoint and ends. */
+  requestStop(): void {
+    this.post({ type: 'stopRequested' });
+  }
+
+  post(event: CoordinatorEvent): void {
+    if (this.#closed) return;
+    this.#inbox.push(event);
+    if (!this.#running) void this.#run();
+  }
+
+  writerOf(step: number): CheckpointWriter | null {
+    return this.#writing?.writer.step === step ? this.#writing.writer : null;
+  }
+
+  readerOf(step: number): CheckpointReader | null {
+    return this.#reader?.step === step ? this.#reader : null;
+  }
+
+  countRefusal(reason: string): void {
+    const count = (this.#refusals.get(reason) ?? 0) + 1;
+    this.#refusals.set(reason, count);
+    // Once per kind: a flood of bad frames must not become a flood of log lines.
+    if (count === 1) this.#options.logger.warn('frameRefused', { reason });
+  }
+
+  /** Asks every worker for life after some connection closed: the sends tell whose it was. */
+  probe(): void {
+    for (const incarnation of this.#state.workers.keys()) this.#heartbeat(incarnation);
+  }
+
+  /** Idempotent. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    if (this.#timer !== null) clearInterval(this.#timer);
+    await this.#storing;
+    await this.#control.close();
+    await this.#server.close();
+    await this.#enqueuing;
+    await this.#producer.close();
+    await this.#writing?.writer.abort();
+    await this.#reader?.close();
+    await this.#log.close();
+  }
+
+  async #run(): Promise<void> {
+    this.#running = true;
+    try {
+      for (let event = this.#inbox.shift(); event !== undefined; event = this.#inbox.shift()) {
+        const { state, effects } = transition(this.#state, event);
+        this.#state = state;
+        for (const effect of effects) await this.#carryOut(effect);
+      }
+    } catch (error) {
+      this.#closed = true;
+      this.#reject(error);
+    } finally {
+      this.#running = false;
+    }
+  }
+
+  async #carryOut(effect: CoordinatorEffect): Promise<void> {
+    switch (effect.type) {
+      case 'send':
+        this.#control.send(effect.to, { ...this.#envelope(), ...effect.message });
+        return;
+      case 'welcome':
+        this.#welcome(effect.to, effect.worker);
+        return;
+      case 'dismiss':
+        // A worker that still lives learns it from its next message, which is answered with "refused".
+        return;
+      case 'enqueue':
+        this.#enqueuing = this.#enqueuing
+          .then(() => this.#producer.enqueue(effect.jobs))
+          .catch((error: unknown) => this.#options.logger.warn('queueTrouble', { reason: messageOf(error) }));
+        return;
+      case 'appendCommit':
+        await this.#appendCommit(effect.record);
+        return;
+      case 'appendFinished':
+        // A run stopped while it repeats steps ends before the newest commit: nothing new to record.
+        if (effect.step === this.#log.history.lastStep) {
+          await this.#log.append({ kind: 'finished', step: effect.step, time: now() });
+        }
+        return;
+      case 'beginCheckpoint':
+        await this.#beginCheckpoint(effect.step);
+        return;
+      case 'storeCheckpoint':
+        this.#storing = this.#storeCheckpoint(effect.step);
+        return;
+      case 'abortCheckpoint':
+        await this.#writing?.writer.abort();
+        this.#writing = null;
+        return;
+      case 'committed':
+        this.#noteTokens(effect.record);
+        this.#options.listener?.onCommitted(effect.record, this.#state, effect.repeated);
+        return;
+      case 'note':
+        this.#options.logger[effect.level](effect.event, effect.fields);
+        return;
+      case 'finish':
+        await this.#storing;
+        this.#settle(effect.outcome);
+        return;
+      default:
+        unreachable(effect);
+    }
+  }
+
+  #envelope(): Pick<Envelope, 'protocol' | 'run' | 'incarnation'> {
+    return { protocol: PROTOCOL_VERSION, run: this.#options.run.id, incarnation: this.#incarnation };
+  }
+
+  #welcome(to: string, worker: string): void {
+    const { run, advertisedRedisUrl, advertisedHost } = this.#options;
+    this.#control.send(to, {
+      ...this.#envelope(),
+      ...this.#epoch(),
+      type: 'welcome',
+      worker,
+      config: run.config,
+      fingerprint: run.fingerprint,
+      dataset: run.datasetSha256,
+      redisUrl: advertisedRedisUrl,
+      queueName: queueNameOf(run.id),
+      httpUrl: `http://${advertisedHost}:${this.#server.port}`,
+    });
+  }
+
+  /** Where the run stands, for messages that speak of no step in particular. */
+  #epoch(): Pick<Envelope, 'generation' | 'step' | 'attempt'> {
+    return { generation: this.#state.generation, step: this.#state.stateStep, attempt: 0 };
+  }
+
+  #heartbeat(incarnation: string): void {
+    this.#control.send(incarnation, { ...this.#envelope(), ...this.#epoch(), type: 'heartbeat' });
+  }
+
+  /**
+   * Counts at most two intervals for one tick: after this process itself was frozen (a suspended
+   * machine, a debugger), its workers have been as silent as they have been unheard, and are not lost.
+   */
+  #tick(): void {
+    const nowMs = performance.now();
+    this.#clockMs += Math.min(nowMs - this.#lastTickMs, 2 * this.#deadlines.heartbeatIntervalMs);
+    this.#lastTickMs = nowMs;
+    this.probe();
+    this.post({ type: 'tick', nowMs: this.#clockMs });
+  }
+
+  async #appendCommit(record: CommittedStep): Promise<void> {
+    const { slots, ...step } = record;
+    await this.#log.append({
+      kind: 'committed',
+      ...step,
+      slots: slots.map(({ tokens, lossSum, worker }) => ({ tokens, lossSum, worker })),
+      time: now(),
+    });
+  }
+
+  /** A rewound run counts again from its checkpoint. */
+  #noteTokens({ step, tokens, gradientDigest, parametersDigest }: CommittedStep): void {
+    const before = step === this.#committed.step + 1 ? this.#committed : this.#stored;
+    assert(step === before.step + 1, `step ${step} follows ${before.step}`);
+    this.#committed = {
+      step,
+      tokensSeen: before.tokensSeen + tokens,
+      commit: { gradientDigest, parametersDigest },
+    };
+  }
+
+  async #beginCheckpoint(step: number): Promise<void> {
+    assert(this.#committed.step === step, `the state is that of step ${this.#committed.step}, not ${step}`);
+    const { layoutKey } = this.#state;
+    assert(layoutKey !== null, 'members have told their layout');
+    try {
+      const writer = await this.#store.begin({ step, layout: layoutOfKey(layoutKey) });
+      this.#writing = { writer, progress: this.#committed };
+    } catch (error) {
+      this.post({ type: 'checkpointFailed', step, reason: messageOf(error) });
+    }
+  }
+
+  async #storeCheckpoint(step: number): Promise<void> {
+    const { run, version } = this.#options;
+    const writing = this.#writing;
+    assert(
+      writing !== null && writing.writer.step === step,
+      `the checkpoint of step ${step} is being written`,
+    );
+    try {
+      const manifest = await writing.writer.commit({
+        runId: run.id,
+        commit: writing.progress.commit,
+        bitDeciding: { ...run.bitDeciding },
+        fingerprint: run.fingerprint,
+        datasetSha256: run.datasetSha256,
+        tokensSeen: writing.progress.tokensSeen,
+        createdAt: now(),
+        lockstepVersion: version,
+      });
+      await this.#log.append({
+        kind: 'checkpointed',
+        step,
+        weightsSha256: manifest.weightsSha256,
+        time: now(),
+      });
+      const reader = await openCheckpoint(join(run.checkpointsDir, checkpointName(step)));
+      await this.#reader?.close();
+      this.#reader = reader;
+      this.#stored = writing.progress;
+      this.#writing = null;
+      this.post({ type: 'checkpointStored', step });
+    } catch (error) {
+      this.#writing = null;
+      this.post({ type: 'checkpointFailed', step, reason: messageOf(error) });
+    }
+  }
+}
+
+/** What is known of the state after a committed step. */
+interface Progress {
+  readonly step: number;
+  /** Real target tokens of all steps so far. */
+  readonly tokensSeen: number;
+  readonly commit: { readonly gradientDigest: string; readonly parametersDigest: string } | null;
+}
+
+function now(): string {
+  return new Date().toISOString();
+}
+
+function queueNameOf(run: string): string {
+  return `lockstep-${run}`;
+}
+
+/** The machine compares layouts as text; this is the text of a checkpoint's. */
+export function layoutKeyOf(layout: ParameterLayout): string {
+  return JSON.stringify(layout.map(({ name, shape }) => [name, shape]));
+}
+
+function layoutOfKey(key: string): ParameterLayout {
+  // Made by JSON.stringify of the same shape, in this process.
+  const tensors = JSON.parse(key) as [string, number[]][];
+  return layoutOf(tensors.map(([name, shape]) => ({ name, shape })));
+}

@@ -1,0 +1,13 @@
+export { Coordinator, type CoordinatorListener, type CoordinatorOptions } from './coordinator.ts';
+export { initialState, members, transition } from './machine.ts';
+export { CHECKPOINTS_FOLDER, COMMIT_LOG_FILE, openRun, type RunFolder, savedConfig } from './run-folder.ts';
+export { learningRateAt } from './schedule.ts';
+export type {
+  CommittedStep,
+  CoordinatorEffect,
+  CoordinatorEvent,
+  CoordinatorSettings,
+  CoordinatorState,
+  Outcome,
+  RecordedStep,
+} from './state.ts';

@@ -1,0 +1,127 @@
+/**
+ * A run's folder: `config.json`, `commits.log`, `checkpoints/`. Opening it decides where the run
+ * starts: anew, or from its newest valid checkpoint.
+ */
+import { randomBytes } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { asRunId, LockstepError, type RunId } from '../base/index.ts';
+import { type CheckpointReader, findNewestValid } from '../checkpoint/index.ts';
+import {
+  type BitDeciding,
+  bitDecidingPart,
+  fingerprintOf,
+  listDifferences,
+  type RunConfig,
+  runConfigSchema,
+} from '../config/index.ts';
+import { CommitLog, readHistory } from '../history/index.ts';
+import type { RecordedStep } from './state.ts';
+
+export interface RunFolder {
+  readonly id: RunId;
+  readonly dir: string;
+  readonly checkpointsDir: string;
+  readonly config: RunConfig;
+  readonly datasetSha256: string;
+  readonly bitDeciding: BitDeciding;
+  readonly fingerprint: string;
+  readonly log: CommitLog;
+  /** What the run starts from; null for the initial parameters. */
+  readonly checkpoint: CheckpointReader | null;
+  readonly startStep: number;
+  /** Commits after `startStep`, which the run will repeat and must find equal. */
+  readonly recorded: ReadonlyMap<number, RecordedStep>;
+  /** Lines for the user: torn records, checkpoints passed over. */
+  readonly notices: readonly string[];
+}
+
+export const CHECKPOINTS_FOLDER = 'checkpoints';
+export const COMMIT_LOG_FILE = 'commits.log';
+
+/**
+ * Opens a run for writing; the caller closes its log and checkpoint (the coordinator does).
+ * Throws CONFIG_INVALID when the folder holds a run and `resume` is not asked for, CONFIG_MISMATCH
+ * listing what differs, HISTORY_CORRUPT, CHECKPOINT_INVALID, ADDRESS_IN_USE when it is open elsewhere.
+ */
+export async function openRun(options: {
+  readonly dir: string;
+  readonly config: RunConfig;
+  readonly datasetSha256: string;
+  readonly resume: boolean;
+}): Promise<RunFolder> {
+  const { dir, datasetSha256, resume } = options;
+  const log = await CommitLog.open(join(dir, COMMIT_LOG_FILE));
+  try {
+    const config = { ...options.config };
+    config.optimizer = { ...config.optimizer, decaySteps: config.optimizer.decaySteps ?? config.steps };
+    const bitDeciding = bitDecidingPart(config, datasetSha256);
+    const fingerprint = fingerprintOf(bitDeciding);
+    const { opened } = log.history;
+    const notices = log.note === null ? [] : [log.note];
+    const checkpointsDir = join(dir, CHECKPOINTS_FOLDER);
+    const common = { dir, checkpointsDir, config, datasetSha256, bitDeciding, fingerprint, log };
+    if (opened === null) {
+      const id = asRunId(randomBytes(6).toString('hex'));
+      await log.append({ kind: 'opened', runId: id, fingerprint, config, datasetSha256, time: now() });
+      return { ...common, id, checkpoint: null, startStep: 0, recorded: new Map(), notices };
+    }
+    if (!resume) {
+      throw new LockstepError(
+        'CONFIG_INVALID',
+        `${dir} holds a run already (step ${log.history.lastStep}): add --resume to go on with it, or name another folder with --run`,
+      );
+    }
+    refuseOtherConfig(dir, opened.config, opened.datasetSha256, bitDeciding);
+    const { checkpoint, rejected } = await findNewestValid(checkpointsDir);
+    const startStep = checkpoint?.step ?? 0;
+    for (const { step, reason } of rejected) notices.push(passedOver(step, reason, startStep));
+    await log.append({ kind: 'resumed', fromStep: startStep, reason: 'resume', time: now() });
+    const recorded = await recordedAfter(log, startStep);
+    return { ...common, id: asRunId(opened.runId), checkpoint, startStep, recorded, notices };
+  } catch (error) {
+    await log.close();
+    throw error;
+  }
+}
+
+/** The configuration a run was started with; null when the folder holds no run. */
+export async function savedConfig(dir: string): Promise<RunConfig | null> {
+  const path = join(dir, COMMIT_LOG_FILE);
+  if (!existsSync(path)) return null;
+  for await (const record of readHistory(path)) {
+    if (record.kind === 'opened') return runConfigSchema.parse(record.config);
+  }
+  return null;
+}
+
+function refuseOtherConfig(dir: string, saved: unknown, savedDataset: string, ours: BitDeciding): void {
+  const theirs = bitDecidingPart(runConfigSchema.parse(saved), savedDataset);
+  const differences = listDifferences(theirs, ours);
+  if (differences.length === 0) return;
+  throw new LockstepError(
+    'CONFIG_MISMATCH',
+    `${dir} was started with another configuration (${differences.join('; ')}): resume without these changes, or start anew in another folder`,
+  );
+}
+
+function passedOver(step: number, reason: string, startStep: number): string {
+  const instead =
+    startStep === 0 ? 'the run starts again from step 0' : `the one of step ${startStep} is used`;
+  return `checkpoint of step ${step} passed over: ${reason}; ${instead}`;
+}
+
+async function recordedAfter(log: CommitLog, startStep: number): Promise<Map<number, RecordedStep>> {
+  const recorded = new Map<number, RecordedStep>();
+  for (let step = startStep + 1; step <= log.history.lastStep; step += 1) {
+    const record = await log.committedStep(step);
+    if (record === null) break;
+    const { gradientDigest, parametersDigest, tokens } = record;
+    recorded.set(step, { gradientDigest, parametersDigest, tokens });
+  }
+  return recorded;
+}
+
+function now(): string {
+  return new Date().toISOString();
+}

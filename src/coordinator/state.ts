@@ -1,0 +1,152 @@
+/**
+ * The coordinator's state, the events that move it and the effects it decides on: all plain data.
+ * machine.ts holds the transitions.
+ */
+import type { LogFields } from '../base/index.ts';
+import type { OptimizerConfig } from '../config/index.ts';
+import type { CoordinatorMessage, Job, PhaseTimes, Said, WorkerMessage } from '../protocol/index.ts';
+import type { Ledger } from './ledger.ts';
+
+export interface CoordinatorSettings {
+  readonly run: string;
+  readonly totalSteps: number;
+  readonly microBatches: number;
+  readonly optimizer: OptimizerConfig;
+  /** Workers that must be ready before the first step is planned. */
+  readonly minWorkers: number;
+  /** Steps from one checkpoint to the next. */
+  readonly checkpointEvery: number;
+  readonly heartbeatLimitMs: number;
+}
+
+/** A worker's way into the membership. */
+export type WorkerPhase = 'preparing' | 'prepared' | 'entering' | 'member';
+
+export interface WorkerRecord {
+  readonly incarnation: string;
+  readonly worker: string;
+  readonly host: string;
+  readonly pid: number;
+  readonly peerEndpoint: string;
+  readonly device: string;
+  readonly phase: WorkerPhase;
+  readonly lastHeardMs: number;
+  /** Slots per second, smoothed; null until the worker has computed something. */
+  readonly speed: number | null;
+  /** Digest of the parameters it entered with. */
+  readonly parametersDigest: string | null;
+  readonly residentBytes: number;
+  readonly times: PhaseTimes | null;
+}
+
+export interface Vote {
+  readonly gradientDigest: string;
+  readonly parametersDigest: string;
+}
+
+/** What the commit log must keep of a step to prove a repetition of it right. */
+export interface RecordedStep {
+  readonly gradientDigest: string;
+  readonly parametersDigest: string;
+  readonly tokens: number;
+}
+
+/** What the run is doing; each variant holds only what that phase needs. */
+export type Activity =
+  /** Nothing is planned: members are missing, or joiners must take the state first. */
+  | { readonly phase: 'gathering' }
+  | { readonly phase: 'computing'; readonly ledger: Ledger; readonly attempt: number }
+  | {
+      readonly phase: 'reducing';
+      readonly ledger: Ledger;
+      readonly attempt: number;
+      readonly votes: ReadonlyMap<string, Vote>;
+    }
+  /** The last step is committed; the final checkpoint is being written. */
+  | { readonly phase: 'closing' }
+  | { readonly phase: 'finished' };
+
+export interface CheckpointInFlight {
+  readonly step: number;
+  /** Incarnations whose upload is not complete; empty while the coordinator verifies and stores. */
+  readonly pending: ReadonlySet<string>;
+}
+
+export interface CoordinatorState {
+  readonly settings: CoordinatorSettings;
+  readonly nowMs: number;
+  readonly generation: number;
+  /** The committed step whose result the members hold. */
+  readonly stateStep: number;
+  /** Step of the newest stored checkpoint; 0 stands for the initial parameters. */
+  readonly storedStep: number;
+  /** Commits after `storedStep` that the log holds. A repetition must agree with them. */
+  readonly recorded: ReadonlyMap<number, RecordedStep>;
+  readonly workers: ReadonlyMap<string, WorkerRecord>;
+  /** Shapes and names of the parameters, as the first worker told them. */
+  readonly layoutKey: string | null;
+  readonly checkpoint: CheckpointInFlight | null;
+  /** A checkpoint is wanted at the next commit. */
+  readonly checkpointDue: boolean;
+  /** Checkpoints in a row that a worker could not upload its part of. */
+  readonly uploadFailures: number;
+  readonly stopRequested: boolean;
+  readonly startedComputing: boolean;
+  readonly activity: Activity;
+}
+
+export type CoordinatorEvent =
+  | { readonly type: 'messageArrived'; readonly message: WorkerMessage }
+  | { readonly type: 'connectionLost'; readonly incarnation: string; readonly reason: string }
+  | { readonly type: 'tick'; readonly nowMs: number }
+  | { readonly type: 'stopRequested' }
+  | { readonly type: 'queueEmptied' }
+  | { readonly type: 'checkpointStored'; readonly step: number }
+  | { readonly type: 'checkpointFailed'; readonly step: number; readonly reason: string };
+
+/** One committed step, as it goes to the commit log. */
+export interface CommittedStep {
+  readonly step: number;
+  readonly generation: number;
+  readonly attempt: number;
+  readonly tokens: number;
+  /** Sum over the step's real target tokens, in nats. */
+  readonly lossSum: number;
+  readonly learningRate: number;
+  readonly gradientDigest: string;
+  readonly parametersDigest: string;
+  readonly slots: readonly { slot: number; tokens: number; lossSum: number; worker: string }[];
+}
+
+export type Outcome =
+  | { readonly kind: 'completed'; readonly step: number }
+  | { readonly kind: 'stopped'; readonly step: number }
+  | { readonly kind: 'failed'; readonly step: number; readonly failure: Failure };
+
+export interface Failure {
+  readonly code: 'NOT_FINITE' | 'DIVERGED' | 'DISK_FULL' | 'CONFIG_MISMATCH' | 'WORKER_LOST';
+  readonly message: string;
+}
+
+export type CoordinatorEffect =
+  | { readonly type: 'send'; readonly to: string; readonly message: Said<CoordinatorMessage> }
+  /** The shell adds the run's configuration, which the machine has no use for. */
+  | { readonly type: 'welcome'; readonly to: string; readonly worker: string }
+  /** No more of this worker: its connection is forgotten and its late frames are dropped. */
+  | { readonly type: 'dismiss'; readonly incarnation: string }
+  | { readonly type: 'enqueue'; readonly jobs: readonly Job[] }
+  /** Must be on disk before the next effect is carried out. */
+  | { readonly type: 'appendCommit'; readonly record: CommittedStep }
+  /** The run has come to its end, or was told to stop, after this step. */
+  | { readonly type: 'appendFinished'; readonly step: number }
+  | { readonly type: 'beginCheckpoint'; readonly step: number }
+  | { readonly type: 'storeCheckpoint'; readonly step: number }
+  | { readonly type: 'abortCheckpoint'; readonly step: number; readonly reason: string }
+  | { readonly type: 'committed'; readonly record: CommittedStep; readonly repeated: boolean }
+  | {
+      readonly type: 'note';
+      readonly level: 'info' | 'warn' | 'error';
+      readonly event: string;
+      readonly fields: LogFields;
+    }
+  | { readonly type: 'finish'; readonly outcome: Outcome };

@@ -1,0 +1,36 @@
+export { type Article, DROP_REASONS, type DropReason } from './article.ts';
+export { Dataset, type OpenDatasetOptions, openDataset } from './dataset.ts';
+export { INPUT_FORMATS, type InputFormat } from './input/index.ts';
+export { KeyedPermutation } from './keyed-permutation.ts';
+export { MANIFEST_FILE, type Manifest, type PrepareReport, TOKENIZER_FILE } from './manifest.ts';
+export {
+  type MicroBatch,
+  type MicroBatchKey,
+  microBatch,
+  type SamplePlace,
+  samplePlace,
+} from './micro-batch.ts';
+export { addNoise } from './noise.ts';
+export {
+  type PreparedDataset,
+  type PrepareOptions,
+  type PrepareProgress,
+  prepareDataset,
+} from './prepare.ts';
+export type { SampleIndex } from './samples.ts';
+export { type TokenKinds, tokenKindsOf } from './token-kinds.ts';
+export {
+  BOS_ID,
+  BpeTokenizer,
+  EOS_ID,
+  loadTokenizer,
+  MASK_TOKEN,
+  type Merge,
+  PAD_ID,
+  tokenizerFromJson,
+  tokenizerToJson,
+  trainBpe,
+  UNK_ID,
+  VOCAB_SIZE_MAX,
+  VOCAB_SIZE_MIN,
+} from './tokenizer/index.ts';

@@ -1,0 +1,49 @@
+/**
+ * The `tensorflow` engine: libtensorflow through @tensorflow/tfjs-node-gpu, on an NVIDIA GPU where
+ * the library finds one, else on the CPU.
+ *
+ * The library reads its settings from the environment when it is loaded, so they are set just before.
+ * They fix the order of sums: threads within an operation, no operations side by side, and refusal of
+ * GPU kernels whose result depends on the order in which threads finish.
+ */
+import { createRequire } from 'node:module';
+import type * as tfjs from '@tensorflow/tfjs';
+import type { EngineOptions, LoadedBackend } from './engine.ts';
+
+const require = createRequire(import.meta.url);
+export const TENSORFLOW_PACKAGE = '@tensorflow/tfjs-node-gpu';
+
+/** The part of the Node backend that is asked here; its own types declare it private. */
+interface NodeBackend {
+  readonly isUsingGpuDevice: boolean;
+  readonly binding: { readonly TF_Version: string };
+}
+
+/** Environment for the library, from the number of threads within one operation. */
+export function tensorflowEnvironment({ threads }: EngineOptions): Record<string, string> {
+  return {
+    TF_NUM_INTRAOP_THREADS: String(threads),
+    TF_NUM_INTEROP_THREADS: '1',
+    TF_DETERMINISTIC_OPS: '1',
+    TF_CPP_MIN_LOG_LEVEL: '2',
+  };
+}
+
+export async function loadTensorflow(options: EngineOptions): Promise<LoadedBackend> {
+  Object.assign(process.env, tensorflowEnvironment(options));
+  // The CommonJS builds: the ES build of tfjs has imports without extensions, which Node refuses.
+  const tf = require('@tensorflow/tfjs') as typeof tfjs;
+  require(TENSORFLOW_PACKAGE);
+  await tf.ready();
+  const backend = tf.backend() as unknown as NodeBackend;
+  return {
+    version: `TensorFlow ${backend.binding.TF_Version}`,
+    device: backend.isUsingGpuDevice ? 'GPU' : `CPU, ${threadsText(options.threads)}`,
+    tf,
+    warnings: backend.isUsingGpuDevice ? [] : ['no GPU is visible to TensorFlow; it computes on the CPU'],
+  };
+}
+
+function threadsText(threads: number): string {
+  return threads === 1 ? '1 thread' : `${threads} threads`;
+}

@@ -1,0 +1,103 @@
+/**
+ * The records of a run's commit log. Together they are the truth of the run; queue, dashboard and
+ * checkpoints are views of it (DESIGN sections 1 and 4). Pure.
+ *
+ * Times are given by the caller, as ISO 8601 in UTC. Which records may follow which: sequence.ts.
+ */
+import { z } from 'zod';
+import { listDifferences } from '../config/index.ts';
+
+const sha256Schema = z.string().regex(/^[0-9a-f]{64}$/, 'must be a SHA-256 in lower-case hex');
+const digestSchema = z.string().regex(/^[0-9a-f]{1,128}$/, 'must be a digest in lower-case hex');
+const timeSchema = z.iso.datetime();
+const countSchema = z.int().min(0);
+const stepSchema = z.int().min(1);
+
+const openedSchema = z.strictObject({
+  kind: z.literal('opened'),
+  runId: z.string().min(1),
+  /** Of the part of `config` that decides the bits. */
+  fingerprint: sha256Schema,
+  config: z.record(z.string(), z.unknown()),
+  datasetSha256: sha256Schema,
+  time: timeSchema,
+});
+
+const slotSchema = z.strictObject({
+  /** Real tokens of the micro-batch: what its loss is a sum over. */
+  tokens: countSchema,
+  lossSum: z.number(),
+  /** Who computed it. */
+  worker: z.string().min(1),
+});
+
+const committedSchema = z
+  .strictObject({
+    kind: z.literal('committed'),
+    /** Steps count from 1; the weights before step 1 are the initial ones. */
+    step: stepSchema,
+    generation: countSchema,
+    attempt: countSchema,
+    /** Real tokens of the step. */
+    tokens: countSchema,
+    lossSum: z.number(),
+    /** Global norm before clipping; absent when it is not computed. */
+    gradientNorm: z.number().optional(),
+    learningRate: z.number(),
+    gradientDigest: digestSchema,
+    /** Of the parameters that the step started from. */
+    parametersDigest: digestSchema,
+    /** One for each slot, in slot order. */
+    slots: z.array(slotSchema).min(1),
+    time: timeSchema,
+  })
+  .refine((record) => record.tokens === record.slots.reduce((sum, slot) => sum + slot.tokens, 0), {
+    path: ['tokens'],
+    message: 'must be the sum of the tokens of all slots',
+  });
+
+const checkpointedSchema = z.strictObject({
+  kind: z.literal('checkpointed'),
+  step: countSchema,
+  weightsSha256: sha256Schema,
+  time: timeSchema,
+});
+
+const resumedSchema = z.strictObject({
+  kind: z.literal('resumed'),
+  /** The step of the checkpoint that the run goes on from. */
+  fromStep: countSchema,
+  reason: z.string().min(1),
+  time: timeSchema,
+});
+
+const finishedSchema = z.strictObject({ kind: z.literal('finished'), step: countSchema, time: timeSchema });
+
+export const historyRecordSchema = z.discriminatedUnion('kind', [
+  openedSchema,
+  committedSchema,
+  checkpointedSchema,
+  resumedSchema,
+  finishedSchema,
+]);
+
+export type HistoryRecord = z.infer<typeof historyRecordSchema>;
+export type OpenedRecord = z.infer<typeof openedSchema>;
+export type CommittedRecord = z.infer<typeof committedSchema>;
+export type CheckpointedRecord = z.infer<typeof checkpointedSchema>;
+export type SlotRecord = z.infer<typeof slotSchema>;
+
+/**
+ * What the bits of a step consist of, as far as the log knows: how a step that is computed again
+ * differs from the one on record, as `path: recorded -> again`; empty when it is the same step.
+ * Who computed it, in which generation and attempt, and when, may differ.
+ */
+export function replayDifferences(recorded: CommittedRecord, again: CommittedRecord): string[] {
+  return listDifferences(bitsOf(recorded), bitsOf(again));
+}
+
+function bitsOf({ kind, generation, attempt, time, slots, ...bits }: CommittedRecord): unknown {
+  const compared = { ...bits, slots: slots.map(({ tokens, lossSum }) => ({ tokens, lossSum })) };
+  // As the log would give it back: JSON has one zero only.
+  return JSON.parse(JSON.stringify(compared));
+}

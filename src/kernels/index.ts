@@ -1,0 +1,3 @@
+export { type AdamwMoment, type AdamwScalars, adamwScalars, powerOf } from './adamw-scalars.ts';
+export { BLOCK_FLOATS, combineDigests, globalNorm, numBlocks } from './blocks.ts';
+export { type AdamwVectors, createKernels, type Kernels } from './kernels.ts';

@@ -1,0 +1,230 @@
+/**
+ * The float32 kernels of one thread: WebAssembly SIMD over a small memory of its own, through which
+ * the operands are staged in pieces that stay in cache. The vectors themselves are plain
+ * Float32Arrays over buffers of any size, shared or not (a base model's do not fit one wasm memory).
+ *
+ * Invariants: every result is a function of the operands' bits alone, whatever the piece size, the
+ * array's alignment or the machine; the .wat files state each order of operations, and a JavaScript
+ * twin in test/support gives the same bits. Kernels of one instance never run at the same time.
+ */
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { assert, LockstepError, philoxBase, type RandomKey } from '../base/index.ts';
+import type { AdamwScalars } from './adamw-scalars.ts';
+import { BLOCK_FLOATS, numBlocks } from './blocks.ts';
+
+/** Staged at a time of each operand: 64 KiB, so that all four of AdamW stay in the second-level cache. */
+const PIECE_FLOATS = 16_384;
+const PIECE_BYTES = PIECE_FLOATS * 4;
+const NUM_OPERANDS = 4;
+
+/** Both in bytes: where an operand lies in the staging memory. */
+const FIRST = 0;
+const SECOND = PIECE_BYTES;
+const THIRD = 2 * PIECE_BYTES;
+const FOURTH = 3 * PIECE_BYTES;
+
+/** The four vectors of AdamW, of equal length. `gradient` is read, the others are updated in place. */
+export interface AdamwVectors {
+  readonly parameters: Float32Array;
+  /** The sum over the step's tokens; `gradientScale` makes the mean of it. */
+  readonly gradient: Float32Array;
+  readonly firstMoment: Float32Array;
+  readonly secondMoment: Float32Array;
+}
+
+/** Lengths must be equal where two vectors meet; a target may be an operand itself, but not overlap one in part. */
+export interface Kernels {
+  /** Copies a leaf of the reduction tree: each |x| < 2^-126, -0 too, becomes +0; all else keeps its bits. */
+  flushInto(target: Float32Array, source: Float32Array): void;
+  /** A node of the reduction tree: target = left + right with the same flush; any NaN becomes 0x7fc00000. */
+  addFlush(target: Float32Array, left: Float32Array, right: Float32Array): void;
+  /**
+   * Digests the exact bits of each block of `data`, which starts at a block's first float, into
+   * `blockDigests` from index `firstBlock` on.
+   */
+  digestBlocks(data: Float32Array, blockDigests: BigUint64Array, firstBlock: number): void;
+  /** Likewise the sum of squares of each block; not finite if an element is not. */
+  sumOfSquares(data: Float32Array, blockSums: Float64Array, firstBlock: number): void;
+  /** One AdamW update of a range of the vector; the result does not depend on how the vector is cut. */
+  adamw(vectors: AdamwVectors, scalars: AdamwScalars): void;
+  /**
+   * Fills `target` with a dropout mask: 0 with probability q and 1 / (1 - q) otherwise, q being `rate`
+   * rounded to a multiple of 2^-16 (and below 1), so that the mask's mean is exactly 1.
+   * Element i depends on `key` and i only.
+   */
+  dropoutMask(target: Float32Array, key: RandomKey, rate: number): void;
+}
+
+/** What the module exports. Addresses and lengths in bytes. */
+interface KernelExports {
+  readonly memory: { readonly buffer: ArrayBuffer };
+  flush(at: number, bytes: number): void;
+  addFlush(left: number, right: number, bytes: number): void;
+  digest(at: number, bytes: number, floats: number): bigint;
+  sumOfSquares(at: number, bytes: number): number;
+  adamw(parameter: number, gradient: number, m: number, v: number, bytes: number, ...scalars: number[]): void;
+  dropoutMask(at: number, bytes: number, position: number, ...rest: number[]): void;
+}
+
+/** The part used here of what the `dom` library declares and @types/node 20 does not. */
+declare const WebAssembly: {
+  readonly Module: new (bytes: Uint8Array<ArrayBuffer>) => object;
+  readonly Instance: new (module: object) => { readonly exports: unknown };
+};
+
+/**
+ * Kernels for the calling thread; each thread makes its own.
+ * Throws DATA_MISSING when the module has not been built.
+ */
+export function createKernels(): Kernels {
+  return new WasmKernels(instantiate());
+}
+
+function instantiate(): KernelExports {
+  // The same relative place from src/kernels and from dist/kernels.
+  const path = fileURLToPath(new URL('../../dist/kernels/kernels.wasm', import.meta.url));
+  let bytes: Uint8Array<ArrayBuffer>;
+  try {
+    bytes = new Uint8Array(readFileSync(path));
+  } catch (cause) {
+    const message = `${path}: the kernels are not built; run \`npm run build\``;
+    throw new LockstepError('DATA_MISSING', message, { cause });
+  }
+  const { exports } = new WebAssembly.Instance(new WebAssembly.Module(bytes));
+  // The signatures are those of the .wat files, compiled from the same tree.
+  return exports as KernelExports;
+}
+
+class WasmKernels implements Kernels {
+  readonly #wasm: KernelExports;
+  readonly #floats: Float32Array;
+
+  constructor(wasm: KernelExports) {
+    assert(
+      wasm.memory.buffer.byteLength === NUM_OPERANDS * PIECE_BYTES,
+      'the staging memory of memory.wat holds four pieces',
+    );
+    this.#wasm = wasm;
+    this.#floats = new Float32Array(wasm.memory.buffer);
+  }
+
+  flushInto(target: Float32Array, source: Float32Array): void {
+    assertOperands(target, source);
+    for (let begin = 0; begin < target.length; begin += PIECE_FLOATS) {
+      const floats = this.#load(FIRST, source, begin);
+      this.#wasm.flush(FIRST, roundUp(floats * 4, 16));
+      this.#store(FIRST, target, begin, floats);
+    }
+  }
+
+  addFlush(target: Float32Array, left: Float32Array, right: Float32Array): void {
+    assertOperands(target, left);
+    assertOperands(target, right);
+    for (let begin = 0; begin < target.length; begin += PIECE_FLOATS) {
+      const floats = this.#load(FIRST, left, begin);
+      this.#load(SECOND, right, begin);
+      this.#wasm.addFlush(FIRST, SECOND, roundUp(floats * 4, 16));
+      this.#store(FIRST, target, begin, floats);
+    }
+  }
+
+  digestBlocks(data: Float32Array, blockDigests: BigUint64Array, firstBlock: number): void {
+    this.#forEachBlock(data, blockDigests.length - firstBlock, (block, at, bytes, floats) => {
+      blockDigests[firstBlock + block] = this.#wasm.digest(at, bytes, floats);
+    });
+  }
+
+  sumOfSquares(data: Float32Array, blockSums: Float64Array, firstBlock: number): void {
+    this.#forEachBlock(data, blockSums.length - firstBlock, (block, at, bytes) => {
+      blockSums[firstBlock + block] = this.#wasm.sumOfSquares(at, bytes);
+    });
+  }
+
+  adamw(vectors: AdamwVectors, scalars: AdamwScalars): void {
+    const { parameters, gradient, firstMoment, secondMoment } = vectors;
+    for (const other of [gradient, firstMoment, secondMoment]) assertOperands(parameters, other);
+    for (let begin = 0; begin < parameters.length; begin += PIECE_FLOATS) {
+      const floats = this.#load(FIRST, parameters, begin);
+      this.#load(SECOND, gradient, begin);
+      this.#load(THIRD, firstMoment, begin);
+      this.#load(FOURTH, secondMoment, begin);
+      this.#wasm.adamw(
+        FIRST,
+        SECOND,
+        THIRD,
+        FOURTH,
+        roundUp(floats * 4, 16),
+        scalars.gradientScale,
+        scalars.beta1,
+        scalars.oneMinusBeta1,
+        scalars.beta2,
+        scalars.oneMinusBeta2,
+        scalars.correction1,
+        scalars.correction2,
+        scalars.epsilon,
+        scalars.weightDecay,
+        scalars.learningRate,
+      );
+      this.#store(FIRST, parameters, begin, floats);
+      this.#store(THIRD, firstMoment, begin, floats);
+      this.#store(FOURTH, secondMoment, begin, floats);
+    }
+  }
+
+  dropoutMask(target: Float32Array, key: RandomKey, rate: number): void {
+    assert(rate >= 0 && rate < 1, `dropout rate ${rate} is not in [0, 1)`);
+    const threshold = Math.min(Math.round(rate * 65_536), 65_535);
+    const kept = Math.fround(65_536 / (65_536 - threshold));
+    const { k0, k1, c1, c2, c3 } = philoxBase(key);
+    for (let begin = 0; begin < target.length; begin += PIECE_FLOATS) {
+      const floats = Math.min(PIECE_FLOATS, target.length - begin);
+      // Eight elements to a Philox block.
+      const position = begin / 8;
+      this.#wasm.dropoutMask(FIRST, roundUp(floats * 4, 128), position, c1, c2, c3, k0, k1, threshold, kept);
+      this.#store(FIRST, target, begin, floats);
+    }
+  }
+
+  /** Copies the piece of `source` that starts at `begin` to the staging memory; returns its length in floats. */
+  #load(at: number, source: Float32Array, begin: number): number {
+    const piece = source.subarray(begin, begin + PIECE_FLOATS);
+    this.#floats.set(piece, at / 4);
+    return piece.length;
+  }
+
+  #store(at: number, target: Float32Array, begin: number, floats: number): void {
+    target.set(this.#floats.subarray(at / 4, at / 4 + floats), begin);
+  }
+
+  /** Calls `visit` for each block of `data`, staged at `at` and zeroed up to `bytes`, a multiple of 32. */
+  #forEachBlock(
+    data: Float32Array,
+    room: number,
+    visit: (block: number, at: number, bytes: number, floats: number) => void,
+  ): void {
+    assert(numBlocks(data.length) <= room, `${numBlocks(data.length)} blocks for ${room} results`);
+    for (let begin = 0; begin < data.length; begin += PIECE_FLOATS) {
+      const staged = this.#load(FIRST, data, begin);
+      this.#floats.fill(0, staged, roundUp(staged, 8));
+      for (let within = 0; within < staged; within += BLOCK_FLOATS) {
+        const floats = Math.min(BLOCK_FLOATS, staged - within);
+        visit((begin + within) / BLOCK_FLOATS, FIRST + within * 4, roundUp(floats * 4, 32), floats);
+      }
+    }
+  }
+}
+
+function roundUp(value: number, multiple: number): number {
+  return Math.ceil(value / multiple) * multiple;
+}
+
+/** Piece by piece, a target that overlaps an operand at another offset would overwrite what is still to be read. */
+function assertOperands(target: Float32Array, operand: Float32Array): void {
+  assert(target.length === operand.length, `operands of ${target.length} and ${operand.length} floats`);
+  const distance = Math.abs(target.byteOffset - operand.byteOffset);
+  assert(
+    target.buffer !== operand.buffer || distance === 0 || distance >= target.byteLength,
+    'operands overlap in part',
+  );
+}

@@ -1,0 +1,38 @@
+;; A node of the reduction tree: target = left + right, flushed (DESIGN section 3).
+
+;; Flushes `bytes` (a multiple of 16) in place.
+(func (export "flush") (param $at i32) (param $bytes i32)
+  (local $end i32) (local $x v128)
+  (local.set $end (i32.add (local.get $at) (local.get $bytes)))
+  (loop $next
+    (if (i32.lt_u (local.get $at) (local.get $end))
+      (then
+        (local.set $x (v128.load (local.get $at)))
+        (v128.store (local.get $at)
+          (v128.andnot (local.get $x)
+            (i32x4.lt_s
+              (v128.and (local.get $x) (v128.const i32x4 0x7fffffff 0x7fffffff 0x7fffffff 0x7fffffff))
+              (v128.const i32x4 0x00800000 0x00800000 0x00800000 0x00800000))))
+        (local.set $at (i32.add (local.get $at) (i32.const 16)))
+        (br $next)))))
+
+;; left += right over `bytes` (a multiple of 16). A sum that is not a number becomes the one quiet
+;; NaN 0x7fc00000: which NaN an addition gives is left open by IEEE 754 and by WebAssembly.
+(func (export "addFlush") (param $left i32) (param $right i32) (param $bytes i32)
+  (local $end i32) (local $sum v128)
+  (local.set $end (i32.add (local.get $left) (local.get $bytes)))
+  (loop $next
+    (if (i32.lt_u (local.get $left) (local.get $end))
+      (then
+        (local.set $sum (f32x4.add (v128.load (local.get $left)) (v128.load (local.get $right))))
+        (v128.store (local.get $left)
+          (v128.bitselect
+            (v128.andnot (local.get $sum)
+              (i32x4.lt_s
+                (v128.and (local.get $sum) (v128.const i32x4 0x7fffffff 0x7fffffff 0x7fffffff 0x7fffffff))
+                (v128.const i32x4 0x00800000 0x00800000 0x00800000 0x00800000)))
+            (v128.const i32x4 0x7fc00000 0x7fc00000 0x7fc00000 0x7fc00000)
+            (f32x4.eq (local.get $sum) (local.get $sum))))
+        (local.set $left (i32.add (local.get $left) (i32.const 16)))
+        (local.set $right (i32.add (local.get $right) (i32.const 16)))
+        (br $next)))))

@@ -1,0 +1,1 @@
+export { createLogger, type LogDestination } from './pino-logger.ts';

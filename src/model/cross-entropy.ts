@@ -1,0 +1,120 @@
+/**
+ * The off-ramp: softmax cross entropy of rows against the tied table, summed over rows.
+ *
+ * The loss ends every pass, so its gradient is computed with it, while the logits are at hand, and
+ * they are never kept: rows go in chunks whose logits stay below a fixed number of floats. The chunk
+ * size depends on V only, and chunks are added in row order, so the bits do not depend on the machine.
+ * Legend: N rows, D model, V vocabulary.
+ */
+import { differentiable, type Tensor, type Tf } from './differentiable.ts';
+
+/** Largest number of logits at a time (64 MiB in float32). */
+const LOGITS_MAX = 2 ** 24;
+
+/** Rows whose logits are computed together. */
+export function chunkRows(vocabSize: number): number {
+  return Math.max(16, Math.floor(LOGITS_MAX / vocabSize));
+}
+
+/**
+ * Sum over rows of -log softmax(hidden table^T)[label], a scalar, with gradients for both tensors.
+ * @param labels_N one id of 0 .. V-1 per row; at least one row
+ */
+export function crossEntropySum(
+  tf: Tf,
+  hidden_ND: Tensor,
+  table_VD: Tensor,
+  labels_N: Int32Array,
+  rowsAtOnce = chunkRows(table_VD.shape[0]!),
+): Tensor {
+  return differentiable(
+    tf,
+    [hidden_ND, table_VD],
+    () => {
+      let loss = tf.scalar(0) as Tensor;
+      let dTable_VD: Tensor | null = null;
+      const dHidden: Tensor[] = [];
+      forEachChunk(tf, hidden_ND, labels_N, rowsAtOnce, (rows, labels) => {
+        const [nextLoss, dRows, nextTable] = tf.tidy(() => {
+          const { lossSum, exponential, total } = logSumExp(tf, rows, table_VD, labels);
+          const oneHot = tf.oneHot(labels, table_VD.shape[0]!) as Tensor;
+          const dLogits = tf.sub(tf.div(exponential, total), oneHot);
+          const dTableChunk = tf.matMul(dLogits, rows, true, false);
+          return [
+            tf.add(loss, lossSum),
+            tf.matMul(dLogits, table_VD),
+            dTable_VD === null ? dTableChunk : tf.add(dTable_VD, dTableChunk),
+          ] as const;
+        });
+        tf.dispose([loss, dTable_VD ?? []]);
+        loss = nextLoss;
+        dTable_VD = nextTable;
+        dHidden.push(dRows);
+      });
+      const dHidden_ND = dHidden.length === 1 ? dHidden[0]! : tf.concat(dHidden, 0);
+      return { value: loss, saved: [dHidden_ND, dTable_VD!] };
+    },
+    (dy, [dHidden_ND, dTable]) => [tf.mul(dHidden_ND!, dy), tf.mul(dTable!, dy)],
+  );
+}
+
+/** The same sum without gradients, for validation. */
+export function crossEntropySumOnly(
+  tf: Tf,
+  hidden_ND: Tensor,
+  table_VD: Tensor,
+  labels_N: Int32Array,
+): Tensor {
+  let loss = tf.scalar(0) as Tensor;
+  forEachChunk(tf, hidden_ND, labels_N, chunkRows(table_VD.shape[0]!), (rows, labels) => {
+    const previous = loss;
+    loss = tf.tidy(() => tf.add(previous, logSumExp(tf, rows, table_VD, labels).lossSum));
+    previous.dispose();
+  });
+  return loss;
+}
+
+/** The most probable token of each row; ties go to the lowest id. */
+export function argMaxTokens(tf: Tf, hidden_ND: Tensor, table_VD: Tensor): Int32Array {
+  const numRows = hidden_ND.shape[0]!;
+  const step = chunkRows(table_VD.shape[0]!);
+  const tokens = new Int32Array(numRows);
+  for (let first = 0; first < numRows; first += step) {
+    const count = Math.min(step, numRows - first);
+    const chunk = tf.tidy(() =>
+      tf.argMax(tf.matMul(tf.slice(hidden_ND, [first, 0], [count, -1]), table_VD, false, true), -1),
+    );
+    tokens.set(chunk.dataSync(), first);
+    chunk.dispose();
+  }
+  return tokens;
+}
+
+/** Logits, shifted by their maximum so that nothing overflows: loss = log(sum exp) - shifted[label]. */
+function logSumExp(tf: Tf, rows_ND: Tensor, table_VD: Tensor, labels: Tensor) {
+  const logits_NV = tf.matMul(rows_ND, table_VD, false, true);
+  const shifted_NV = tf.sub(logits_NV, tf.max(logits_NV, -1, true));
+  const exponential = tf.exp(shifted_NV);
+  const total = tf.sum(exponential, -1, true);
+  const numRows = rows_ND.shape[0]!;
+  const place_N2 = tf.stack([tf.range(0, numRows, 1, 'int32'), labels], 1);
+  const lossSum = tf.sub(tf.sum(tf.log(total)), tf.sum(tf.gatherND(shifted_NV, place_N2)));
+  return { lossSum, exponential, total };
+}
+
+function forEachChunk(
+  tf: Tf,
+  rows_ND: Tensor,
+  labels_N: Int32Array,
+  rowsAtOnce: number,
+  visit: (rows: Tensor, labels: Tensor) => void,
+): void {
+  const numRows = labels_N.length;
+  for (let first = 0; first < numRows; first += rowsAtOnce) {
+    const count = Math.min(rowsAtOnce, numRows - first);
+    const rows = count === numRows ? tf.clone(rows_ND) : tf.slice(rows_ND, [first, 0], [count, -1]);
+    const labels = tf.tensor1d(labels_N.slice(first, first + count), 'int32');
+    visit(rows, labels);
+    tf.dispose([rows, labels]);
+  }
+}

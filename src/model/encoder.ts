@@ -1,0 +1,121 @@
+/**
+ * The encoder, and what a layer of either stack has in common: the BART encoder, post-LN.
+ *
+ * Legend: B batch, S source, D model, F feed-forward, N = B*S rows.
+ * Padding is masked as a key; the rows of padding are computed, but nothing reads them.
+ */
+import type { ModelConfig } from '../config/index.ts';
+import { attention } from './attention.ts';
+import type { Tensor, Tf } from './differentiable.ts';
+import type { Dropout, StackName } from './dropout.ts';
+import { dropout, gelu, layerNorm, linear } from './layers.ts';
+import type { Affine, AttentionParameters, ParameterTree } from './parameters.ts';
+
+/** What every function of a pass needs. */
+export interface Pass {
+  readonly tf: Tf;
+  readonly model: ModelConfig;
+  readonly masks: Dropout;
+}
+
+/** Added to the score of a masked key. Its exponential is exactly 0 beside any real key's. */
+const MASKED_SCORE = -1e9;
+
+/** [B, 1, 1, S]: 0 for real tokens, a large negative number for padding; null when nothing is padded. */
+export function paddingBias(tf: Tf, sourceLengths: Int32Array, sourceLength: number): Tensor | null {
+  if (sourceLengths.every((length) => length === sourceLength)) return null;
+  const bias = new Float32Array(sourceLengths.length * sourceLength);
+  sourceLengths.forEach((length, row) => {
+    bias.fill(MASKED_SCORE, row * sourceLength + length, (row + 1) * sourceLength);
+  });
+  return tf.tensor(bias, [sourceLengths.length, 1, 1, sourceLength]);
+}
+
+export interface SublayerAttention {
+  readonly stack: StackName;
+  readonly layer: number;
+  readonly places: readonly ['weights', 'attention'] | readonly ['crossWeights', 'crossAttention'];
+  readonly batchSize: number;
+  readonly keyBias: Tensor | null;
+}
+
+/** LN(x + drop(attention(x, keys, values))) for rows `x` and already projected keys and values. */
+export function attentionSublayer(
+  { tf, model, masks }: Pass,
+  parameters: AttentionParameters<Tensor>,
+  norm: Affine<Tensor>,
+  x: Tensor,
+  key: Tensor,
+  value: Tensor,
+  { stack, layer, places, batchSize, keyBias }: SublayerAttention,
+): Tensor {
+  const [weightsPlace, outputPlace] = places;
+  const numQueries = x.shape[0]! / batchSize;
+  const numKeys = key.shape[0]! / batchSize;
+  const context = attention(tf, linear(tf, x, parameters.q), key, value, {
+    batchSize,
+    heads: model.heads,
+    numQueries,
+    numKeys,
+    keyBias,
+    weightMask: masks.layer(stack, layer, weightsPlace, [batchSize, model.heads, numQueries, numKeys]),
+  });
+  const output = linear(tf, context, parameters.out);
+  const dropped = dropout(tf, output, masks.layer(stack, layer, outputPlace, output.shape));
+  return layerNorm(tf, [x, dropped], norm);
+}
+
+export interface FeedForwardParameters {
+  readonly fc1: Affine<Tensor>;
+  readonly fc2: Affine<Tensor>;
+  readonly finalNorm: Affine<Tensor>;
+}
+
+/** LN(x + drop(fc2(drop(GELU(fc1 x))))). */
+export function feedForwardSublayer(
+  { tf, masks }: Pass,
+  { fc1, fc2, finalNorm }: FeedForwardParameters,
+  x: Tensor,
+  stack: StackName,
+  layer: number,
+): Tensor {
+  const hidden = gelu(tf, linear(tf, x, fc1));
+  const kept = dropout(tf, hidden, masks.layer(stack, layer, 'activation', hidden.shape));
+  const output = linear(tf, kept, fc2);
+  const dropped = dropout(tf, output, masks.layer(stack, layer, 'feedForward', output.shape));
+  return layerNorm(tf, [x, dropped], finalNorm);
+}
+
+/**
+ * Encodes embedded sources.
+ * @param lookup_BSD rows of the tied table for the source ids
+ * @param positions_SD the position rows 0 .. S-1
+ * @returns [B*S, D]
+ */
+export function encode(
+  pass: Pass,
+  tree: ParameterTree<Tensor>,
+  lookup_BSD: Tensor,
+  positions_SD: Tensor,
+  keyBias: Tensor | null,
+): Tensor {
+  const { tf, masks } = pass;
+  const [batchSize, sourceLength, dModel] = lookup_BSD.shape as [number, number, number];
+  const embedded = tf.reshape(tf.add(lookup_BSD, positions_SD), [batchSize * sourceLength, dModel]);
+  const normed = layerNorm(tf, [embedded], tree.encoder.embeddingNorm);
+  let hidden_ND = dropout(tf, normed, masks.embedding('encoder', normed.shape));
+  tree.encoder.layers.forEach((parameters, layer) => {
+    const key = linear(tf, hidden_ND, parameters.selfAttention.k);
+    const value = linear(tf, hidden_ND, parameters.selfAttention.v);
+    const { selfAttention, selfAttentionNorm } = parameters;
+    const attended = attentionSublayer(pass, selfAttention, selfAttentionNorm, hidden_ND, key, value, {
+      stack: 'encoder',
+      layer,
+      places: ['weights', 'attention'],
+      batchSize,
+      keyBias,
+    });
+    hidden_ND = feedForwardSublayer(pass, parameters, attended, 'encoder', layer);
+  });
+  return hidden_ND;
+}

@@ -1,0 +1,124 @@
+/**
+ * Which layer each target slot exits at, and which rows each decoder layer must therefore compute:
+ * scheme C of ELMER.md section 6. Pure index arithmetic, no tensors.
+ *
+ * A layer computes the queries of rows that have not exited below it. They are packed to the left of
+ * each sequence and padded to the batch's largest count Q, so that attention stays one batched product.
+ * Legend: B batch, T target slots, L layers; a row is a slot of a sequence, number b*T + t.
+ */
+import { PhiloxRng } from '../base/index.ts';
+import type { SlotKey } from './dropout.ts';
+
+/** One layer, 0 .. numLayers-1, for each of `count` slots: independent and uniform (ELMER.md 3.2). */
+export function drawExitLayers(key: SlotKey, count: number, numLayers: number): Int32Array {
+  const rng = new PhiloxRng({ ...key, stream: 'exitLayers', substream: 0 });
+  return Int32Array.from({ length: count }, () => rng.nextInt(numLayers));
+}
+
+export interface LayerRows {
+  /** Q, padded queries of each sequence. */
+  readonly numQueries: number;
+  /** [B*Q] row that each query is taken from. */
+  readonly query: Int32Array;
+  /** [B*T] query of each row, B*Q where it has none. */
+  readonly queryInverse: Int32Array;
+  /** [B*T] where each row's next state lies in (old state of all rows, output of the queries); null at the end. */
+  readonly merge: Int32Array | null;
+  /** [B*T] gradient row for each old state, B*T where none flows. */
+  readonly oldInverse: Int32Array;
+  /** [B*Q] gradient row for each query's output, B*T where none flows. */
+  readonly outputInverse: Int32Array;
+  /** [B*Q] place of each query's output among the picked rows, their number where it is not picked. */
+  readonly pickedInverse: Int32Array;
+}
+
+export interface ExitPlan {
+  /** The layers that anything has to be computed in, from the first; may be fewer than L. */
+  readonly layers: readonly LayerRows[];
+  /** The outputs to predict from, as indices into all layers' outputs laid end to end. */
+  readonly picked: Int32Array;
+  /** [picked] the token to predict. */
+  readonly labels: Int32Array;
+}
+
+export interface ExitPlanInput {
+  readonly batchSize: number;
+  readonly targetLength: number;
+  readonly numLayers: number;
+  /** [B*T], 0-based */
+  readonly exitLayers: Int32Array;
+  /** [B*T] */
+  readonly labels: Int32Array;
+  readonly padId: number;
+  /** Whether the copy of an exited state carries no gradient. */
+  readonly detachCopies: boolean;
+}
+
+export function planExits(input: ExitPlanInput): ExitPlan {
+  const { batchSize, targetLength, numLayers, exitLayers, labels, padId, detachCopies } = input;
+  const numRows = batchSize * targetLength;
+  const isReal = (row: number) => labels[row] !== padId;
+  const numReal = labels.reduce((count, label) => count + (label === padId ? 0 : 1), 0);
+  const layers: LayerRows[] = [];
+  const picked: number[] = [];
+  let outputsBefore = 0;
+
+  for (let layer = 0; layer < numLayers; layer += 1) {
+    const isLast = layer === numLayers - 1;
+    // Above the last layer nothing attends, so there only what is predicted has to be computed.
+    const computes = (row: number) => exitLayers[row]! >= layer && (!isLast || isReal(row));
+    const active = Array.from({ length: batchSize }, (_, sequence) =>
+      rowsOf(sequence, targetLength).filter(computes),
+    );
+    const numQueries = Math.max(...active.map((rows) => rows.length));
+    if (numQueries === 0) break;
+    const numOutputs = batchSize * numQueries;
+
+    // Padded queries repeat the sequence's first row; nothing reads their outputs.
+    const query = Int32Array.from(
+      { length: numOutputs },
+      (_, slot) =>
+        active[Math.floor(slot / numQueries)]![slot % numQueries] ??
+        Math.floor(slot / numQueries) * targetLength,
+    );
+    const queryInverse = new Int32Array(numRows).fill(numOutputs);
+    const merge = Int32Array.from({ length: numRows }, (_, row) => row);
+    const oldInverse = Int32Array.from({ length: numRows }, (_, row) => (detachCopies ? numRows : row));
+    const outputInverse = new Int32Array(numOutputs).fill(numRows);
+    const pickedInverse = new Int32Array(numOutputs).fill(numReal);
+    active.forEach((rows, sequence) => {
+      rows.forEach((row, place) => {
+        const output = sequence * numQueries + place;
+        const exits = exitLayers[row] === layer;
+        queryInverse[row] = output;
+        merge[row] = numRows + output;
+        oldInverse[row] = numRows;
+        if (!exits || !detachCopies) outputInverse[output] = row;
+        if (exits && isReal(row)) {
+          pickedInverse[output] = picked.length;
+          picked.push(outputsBefore + output);
+        }
+      });
+    });
+    outputsBefore += numOutputs;
+    layers.push({
+      numQueries,
+      query,
+      queryInverse,
+      merge: isLast ? null : merge,
+      oldInverse,
+      outputInverse,
+      pickedInverse,
+    });
+  }
+  return { layers, picked: Int32Array.from(picked), labels: labelsOfPicked(layers, picked, labels) };
+}
+
+function rowsOf(sequence: number, targetLength: number): number[] {
+  return Array.from({ length: targetLength }, (_, slot) => sequence * targetLength + slot);
+}
+
+function labelsOfPicked(layers: readonly LayerRows[], picked: readonly number[], labels: Int32Array) {
+  const rowOfOutput = layers.flatMap(({ query }) => [...query]);
+  return Int32Array.from(picked, (output) => labels[rowOfOutput[output]!]!);
+}

@@ -1,0 +1,90 @@
+/**
+ * The building blocks of a transformer layer, each one operation with a hand-derived gradient.
+ * Activations are two-dimensional, rows by features: a row is one token of one sequence.
+ *
+ * Legend: N rows, I features in, O features out, D model. Post-LN, LN epsilon 1e-5, exact GELU by the
+ * error function (ELMER.md section 8, pitfall 2). Sums over rows run in the engine's fixed order.
+ */
+import { differentiable, type Tensor, type Tf } from './differentiable.ts';
+import type { Affine } from './parameters.ts';
+
+const LAYER_NORM_EPSILON = 1e-5;
+
+/** y_NO = x_NI W_OI^T + b_O. */
+export function linear(tf: Tf, x_NI: Tensor, { weight, bias }: Affine<Tensor>): Tensor {
+  return differentiable(
+    tf,
+    [x_NI, weight, bias],
+    () => ({ value: tf.add(tf.matMul(x_NI, weight, false, true), bias), saved: [x_NI] }),
+    (dy_NO, [x]) => [tf.matMul(dy_NO, weight), tf.matMul(dy_NO, x!, true, false), tf.sum(dy_NO, 0)],
+  );
+}
+
+/** Layer norm over the features of the sum of `terms`, each [N, D]. */
+export function layerNorm(tf: Tf, terms: readonly Tensor[], { weight, bias }: Affine<Tensor>): Tensor {
+  return differentiable(
+    tf,
+    [...terms, weight, bias],
+    () => {
+      const x_ND = terms.reduce((sum, term) => tf.add(sum, term));
+      const centred_ND = tf.sub(x_ND, rowMean(tf, x_ND));
+      const variance_N1 = rowMean(tf, tf.square(centred_ND));
+      const scale_N1 = tf.rsqrt(tf.add(variance_N1, LAYER_NORM_EPSILON));
+      const unit_ND = tf.mul(centred_ND, scale_N1);
+      return { value: tf.add(tf.mul(unit_ND, weight), bias), saved: [unit_ND, scale_N1] };
+    },
+    (dy_ND, [unit_ND, scale_N1]) => {
+      const dyUnit_ND = tf.mul(dy_ND, unit_ND!);
+      const dUnit_ND = tf.mul(dy_ND, weight);
+      // The gradient loses its parts along the mean and along the normalized row itself.
+      const along_N1 = rowMean(tf, tf.mul(dUnit_ND, unit_ND!));
+      const free_ND = tf.sub(tf.sub(dUnit_ND, rowMean(tf, dUnit_ND)), tf.mul(unit_ND!, along_N1));
+      const dx_ND = tf.mul(free_ND, scale_N1!);
+      const others = terms.slice(1).map(() => tf.clone(dx_ND));
+      return [dx_ND, ...others, tf.sum(dyUnit_ND, 0), tf.sum(dy_ND, 0)];
+    },
+  );
+}
+
+/** Mean over the features, [N, 1]. Not `tf.mean`, which copies its input first in the tensorflow engine. */
+function rowMean(tf: Tf, x_ND: Tensor): Tensor {
+  return tf.mul(tf.sum(x_ND, -1, true), 1 / x_ND.shape[1]!);
+}
+
+/** GELU(x) = x Phi(x), Phi the normal distribution function, by the error function. */
+export function gelu(tf: Tf, x: Tensor): Tensor {
+  return differentiable(
+    tf,
+    [x],
+    () => {
+      const phi = tf.mul(tf.add(tf.erf(tf.mul(x, Math.SQRT1_2)), 1), 0.5);
+      return { value: tf.mul(x, phi), saved: [x, phi] };
+    },
+    (dy, [saved, phi]) => {
+      const density = tf.mul(tf.exp(tf.mul(tf.square(saved!), -0.5)), 1 / Math.sqrt(2 * Math.PI));
+      return [tf.mul(dy, tf.add(phi!, tf.mul(saved!, density)))];
+    },
+  );
+}
+
+/** Multiplies by a dropout mask of 0 and 1/(1-rate); null leaves `x` as it is. */
+export function dropout(tf: Tf, x: Tensor, mask: Tensor | null): Tensor {
+  if (mask === null) return x;
+  return differentiable(
+    tf,
+    [x],
+    () => ({ value: tf.mul(x, mask), saved: [mask] }),
+    (dy, [saved]) => [tf.mul(dy, saved!)],
+  );
+}
+
+/** Repeats a block of rows [T, D] for each of `count` sequences: [count * T, D]. */
+export function repeatRows(tf: Tf, x_TD: Tensor, count: number): Tensor {
+  const [numRows, dModel] = x_TD.shape as [number, number];
+  return differentiable(
+    tf,
+    [x_TD],
+    () => ({ value: tf.tile(x_TD, [count, 1]), saved: [] }),
+    (dy) => [tf.sum(tf.reshape(dy, [count, numRows, dModel]), 0)],
+  );
+}

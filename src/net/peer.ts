@@ -1,0 +1,130 @@
+/**
+ * The gradient links between workers: one PULL socket for all that comes in, one PUSH socket for
+ * each peer that frames go out to. A frame is `[header, seal, payload]`.
+ *
+ * zeromq sends the caller's memory and tells when it is *queued*, not when it has left (PARTS
+ * section 4). A payload therefore must not change until every receiver has voted on the attempt it
+ * belongs to; frames of an aborted attempt may arrive torn, and are dropped as stale.
+ */
+import * as zmq from 'zeromq';
+import { LockstepError, messageOf } from '../base/index.ts';
+import { type FrameKey, type GradientHeader, gradientHeaderSchema, open, seal } from '../protocol/index.ts';
+import { bindOrExplain } from './control.ts';
+
+/** Frames zeromq may hold per peer and side: enough to keep the wire busy, few enough for memory. */
+const FRAMES_IN_FLIGHT = 8;
+/** The largest piece a configuration may ask for. */
+const FRAME_BYTES_MAX = 16 * 1024 * 1024;
+
+export interface PeerFrame {
+  readonly header: GradientHeader;
+  /** The bytes behind the header; the CRC is not checked yet. */
+  readonly payload: Buffer;
+}
+
+interface Outgoing {
+  readonly header: () => object;
+  readonly payload: Uint8Array;
+}
+
+export class PeerReceiver {
+  readonly endpoint: string;
+  readonly #socket: zmq.Pull;
+  readonly #key: FrameKey;
+
+  static async bind(address: string, key: FrameKey): Promise<PeerReceiver> {
+    const socket = new zmq.Pull({
+      linger: 0,
+      receiveHighWaterMark: FRAMES_IN_FLIGHT,
+      maxMessageSize: FRAME_BYTES_MAX,
+    });
+    await bindOrExplain(socket, address);
+    return new PeerReceiver(socket, key);
+  }
+
+  private constructor(socket: zmq.Pull, key: FrameKey) {
+    this.#socket = socket;
+    this.#key = key;
+    this.endpoint = socket.lastEndpoint ?? '';
+  }
+
+  /**
+   * Frames in order of arrival, read one at a time: while the consumer holds one back, the next
+   * ones wait in the senders, which is all the flow control there is.
+   */
+  async *frames(onRefused: (reason: string) => void): AsyncGenerator<PeerFrame> {
+    for await (const [body, sealed, payload] of this.#socket) {
+      const opened = open(this.#key, gradientHeaderSchema, body, sealed);
+      if (!opened.ok) onRefused(opened.reason);
+      else if (payload === undefined || payload.length !== opened.value.length * 4) {
+        onRefused('payload has another length than its header says');
+      } else yield { header: opened.value, payload };
+    }
+  }
+
+  close(): void {
+    this.#socket.close();
+  }
+}
+
+/** Sends to one peer, in order, as fast as it takes them. */
+export class PeerSender {
+  readonly #socket: zmq.Push;
+  readonly #key: FrameKey;
+  readonly #outbox: Outgoing[] = [];
+  readonly #onFailure: (reason: string) => void;
+  #writing = false;
+  #closed = false;
+
+  constructor(endpoint: string, key: FrameKey, onFailure: (reason: string) => void) {
+    this.#key = key;
+    this.#onFailure = onFailure;
+    this.#socket = new zmq.Push({ linger: 0, sendHighWaterMark: FRAMES_IN_FLIGHT });
+    try {
+      this.#socket.connect(endpoint);
+    } catch (error) {
+      throw new LockstepError(
+        'CONFIG_INVALID',
+        `peer address ${endpoint} cannot be used: ${messageOf(error)}`,
+        {
+          cause: error,
+        },
+      );
+    }
+  }
+
+  /**
+   * Queues a frame. `header` is called when its turn comes, so that checksums are taken while
+   * frames before it travel. The queue is bounded by the attempt that the frames belong to.
+   */
+  send(header: () => object, payload: Uint8Array): void {
+    if (this.#closed) return;
+    this.#outbox.push({ header, payload });
+    if (!this.#writing) void this.#write();
+  }
+
+  /** Forgets what has not been handed to zeromq yet. */
+  clear(): void {
+    this.#outbox.length = 0;
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.clear();
+    this.#socket.close();
+  }
+
+  async #write(): Promise<void> {
+    this.#writing = true;
+    try {
+      for (let next = this.#outbox.shift(); next !== undefined; next = this.#outbox.shift()) {
+        await this.#socket.send([...seal(this.#key, next.header()), next.payload]);
+      }
+    } catch (error) {
+      if (!this.#closed) this.#onFailure(messageOf(error));
+    } finally {
+      this.#writing = false;
+    }
+  }
+}

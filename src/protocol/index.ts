@@ -1,0 +1,21 @@
+export { BODY_BYTES_MAX, deriveKey, type FrameKey, type Opened, open, seal } from './frame.ts';
+export {
+  type CoordinatorMessage,
+  CRC_HEADER,
+  coordinatorMessageSchema,
+  type Envelope,
+  type GradientHeader,
+  gradientHeaderSchema,
+  type Job,
+  jobId,
+  jobSchema,
+  type MemberAddress,
+  type PhaseTimes,
+  PROTOCOL_VERSION,
+  type Said,
+  type SlotResult,
+  STATE_PIECE_BYTES,
+  type StateSource,
+  type WorkerMessage,
+  workerMessageSchema,
+} from './messages.ts';

@@ -1,0 +1,213 @@
+/**
+ * The control messages between coordinator and workers, and the header of a gradient frame.
+ *
+ * Every message carries the run, the sender's incarnation, and the generation, step and attempt it
+ * speaks of, so that the stale and the foreign can be told at the door (see admission.ts). Messages
+ * are parsed here once, at the socket, and trusted inside. docs/PROTOCOL.md draws the exchanges.
+ */
+import { z } from 'zod';
+
+/** Raised whenever a message or a frame changes its meaning; unequal versions refuse each other. */
+export const PROTOCOL_VERSION = 1;
+
+const count = z.int().min(0);
+const identifier = z.string().min(1).max(128);
+const digest = z.string().regex(/^[0-9a-f]{32}$/);
+const sha256 = z.string().regex(/^[0-9a-f]{64}$/);
+
+const envelope = {
+  protocol: z.literal(PROTOCOL_VERSION),
+  /** Empty only in a first `hello`, whose sender does not know the run yet. */
+  run: z.string().max(128),
+  incarnation: identifier,
+  generation: count,
+  step: count,
+  attempt: count,
+};
+
+const layoutSchema = z
+  .array(z.object({ name: identifier, shape: z.array(z.int().min(1)).min(1).max(4) }))
+  .min(1)
+  .max(100_000);
+
+const slotResultSchema = z.object({
+  slot: count,
+  /** Real target tokens of the micro-batch. */
+  tokens: count,
+  /** Sum of the losses over those tokens, in nats. */
+  lossSum: z.number(),
+});
+export type SlotResult = z.infer<typeof slotResultSchema>;
+
+/** Where the time of a worker's last step went, in milliseconds. */
+const phaseTimesSchema = z.object({
+  data: z.number(),
+  compute: z.number(),
+  reduce: z.number(),
+  commit: z.number(),
+  optimizer: z.number(),
+});
+export type PhaseTimes = z.infer<typeof phaseTimesSchema>;
+
+const stateSourceSchema = z.discriminatedUnion('kind', [
+  /** Step 0: every worker draws the same parameters from the seed. */
+  z.object({ kind: z.literal('initial') }),
+  /** The coordinator serves the state from its checkpoint of this step. */
+  z.object({ kind: z.literal('checkpoint') }),
+]);
+export type StateSource = z.infer<typeof stateSourceSchema>;
+
+export const workerMessageSchema = z.discriminatedUnion('type', [
+  z.object({
+    ...envelope,
+    type: z.literal('hello'),
+    name: z.string().max(64).nullable(),
+    host: z.string().max(256),
+    pid: count,
+    /** Where peers reach this worker's gradient socket. */
+    peerEndpoint: z.string().max(512),
+  }),
+  z.object({
+    ...envelope,
+    type: z.literal('prepared'),
+    device: z.string().max(256),
+    engineVersion: z.string().max(128),
+    layout: layoutSchema,
+  }),
+  z.object({ ...envelope, type: z.literal('ready'), parametersDigest: digest }),
+  z.object({ ...envelope, type: z.literal('heartbeat'), residentBytes: count }),
+  z.object({ ...envelope, type: z.literal('leased'), job: identifier, first: count, count: z.int().min(1) }),
+  z.object({
+    ...envelope,
+    type: z.literal('computed'),
+    job: identifier,
+    results: z.array(slotResultSchema).min(1).max(65_536),
+    milliseconds: z.number().min(0),
+  }),
+  z.object({
+    ...envelope,
+    type: z.literal('notFinite'),
+    /** The slot whose own gradient is not finite; null when only the sum over all slots is. */
+    slot: count.nullable(),
+    reason: z.string().max(1024),
+  }),
+  z.object({
+    ...envelope,
+    type: z.literal('vote'),
+    parametersDigest: digest,
+    gradientDigest: digest,
+    /** Times of the step before, whose commit and optimizer are over by now; null in the first step. */
+    times: phaseTimesSchema.nullable(),
+  }),
+  /** The reduction cannot be finished: a fragment was refused, or a peer could not be reached. */
+  z.object({ ...envelope, type: z.literal('reduceFailed'), reason: z.string().max(1024) }),
+  z.object({ ...envelope, type: z.literal('uploaded') }),
+  z.object({ ...envelope, type: z.literal('uploadFailed'), reason: z.string().max(1024) }),
+  z.object({ ...envelope, type: z.literal('leaving'), reason: z.string().max(1024) }),
+]);
+export type WorkerMessage = z.infer<typeof workerMessageSchema>;
+
+const memberSchema = z.object({
+  incarnation: identifier,
+  worker: identifier,
+  peerEndpoint: z.string().max(512),
+});
+export type MemberAddress = z.infer<typeof memberSchema>;
+
+export const coordinatorMessageSchema = z.discriminatedUnion('type', [
+  z.object({
+    ...envelope,
+    type: z.literal('welcome'),
+    worker: identifier,
+    /** The effective run configuration; the worker parses it with its own schema. */
+    config: z.unknown(),
+    fingerprint: sha256,
+    dataset: sha256,
+    redisUrl: z.string().max(1024),
+    queueName: identifier,
+    httpUrl: z.string().max(512),
+  }),
+  z.object({ ...envelope, type: z.literal('refused'), reason: z.string().max(1024) }),
+  z.object({ ...envelope, type: z.literal('heartbeat') }),
+  z.object({ ...envelope, type: z.literal('enter'), source: stateSourceSchema }),
+  z.object({ ...envelope, type: z.literal('granted'), job: identifier }),
+  z.object({ ...envelope, type: z.literal('denied'), job: identifier, reason: z.string().max(256) }),
+  z.object({
+    ...envelope,
+    type: z.literal('reduce'),
+    /** In rank order. */
+    members: z.array(memberSchema).min(1).max(4096),
+    /** Rank that computed each slot. */
+    slotOwners: z.array(count).min(1).max(65_536),
+  }),
+  z.object({ ...envelope, type: z.literal('abort'), reason: z.string().max(1024) }),
+  z.object({
+    ...envelope,
+    type: z.literal('commit'),
+    /** Real target tokens of the whole step: what the summed gradient is divided by. */
+    tokens: z.int().min(1),
+    learningRate: z.number(),
+  }),
+  z.object({
+    ...envelope,
+    type: z.literal('snapshot'),
+    /** The part of every state vector that this worker uploads, in floats. */
+    offset: count,
+    length: count,
+  }),
+  z.object({ ...envelope, type: z.literal('stop'), reason: z.string().max(1024) }),
+]);
+export type CoordinatorMessage = z.infer<typeof coordinatorMessageSchema>;
+
+/** The header of a frame between workers: which floats these are, of which attempt, from whom. */
+export const gradientHeaderSchema = z.object({
+  ...envelope,
+  type: z.enum(['fragment', 'reduced']),
+  rank: count,
+  /** The node of the reduction tree a fragment is the value of; the root for a reduced piece. */
+  first: count,
+  count: z.int().min(1),
+  /** Position within the flat vector and length, in floats. */
+  offset: count,
+  length: z.int().min(1),
+  /** CRC-32C of the payload. */
+  crc: count,
+});
+export type GradientHeader = z.infer<typeof gradientHeaderSchema>;
+
+/** The fields every message shares. */
+export interface Envelope {
+  readonly protocol: typeof PROTOCOL_VERSION;
+  readonly run: string;
+  readonly incarnation: string;
+  readonly generation: number;
+  readonly step: number;
+  readonly attempt: number;
+}
+
+/** A message without its envelope: what a state machine decides to say. */
+export type Said<Message> = Message extends unknown
+  ? Omit<Message, 'protocol' | 'run' | 'incarnation'>
+  : never;
+
+/** What a job in the queue holds: a reference to slots, never text. */
+export const jobSchema = z.strictObject({
+  run: identifier,
+  generation: count,
+  step: z.int().min(1),
+  /** Serial number of the plan within the step; a job of an older plan is void. */
+  plan: count,
+  first: count,
+  count: z.int().min(1),
+});
+export type Job = z.infer<typeof jobSchema>;
+
+/** The queue's id of a job: equal jobs have equal ids, so that adding one twice adds it once. */
+export function jobId(job: Job): string {
+  return `${job.run}-${job.step}-${job.plan}-${job.first}-${job.count}`;
+}
+
+/** Largest piece of a state vector in one HTTP request, in bytes. */
+export const STATE_PIECE_BYTES = 4 * 1024 * 1024;
+/** HTTP header with the CRC-32C of a piece, in decimal. */
+export const CRC_HEADER = 'x-lockstep-crc32c';

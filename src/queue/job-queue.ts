@@ -1,0 +1,152 @@
+/**
+ * Slot ranges over BullMQ: the coordinator's end that fills the queue, and the workers' end that
+ * pulls from it by hand (PARTS section 3 tells why each call looks as it does).
+ *
+ * The queue delivers a job at least once. It decides nothing: the coordinator's ledger grants a job
+ * before it is computed, and the reduction's cover check stands behind that.
+ */
+import { Queue, type Job as QueueJob, Worker } from 'bullmq';
+import type { Redis } from 'ioredis';
+import { messageOf } from '../base/index.ts';
+import type { Deadlines } from '../config/index.ts';
+import { type Job, jobId, jobSchema } from '../protocol/index.ts';
+import { createConnection } from './connection.ts';
+
+const JOB_NAME = 'slots';
+/** Stalled jobs go back to the queue as often as it takes; the ledger, not a counter, ends a job's life. */
+const STALLED_COUNT_MAX = 1_000_000;
+
+export interface ProducerHandlers {
+  onError(reason: string): void;
+  /** Redis is back, perhaps with an empty database: what should wait in the queue must be added again. */
+  onReconnected(): void;
+}
+
+export class JobProducer {
+  readonly #queue: Queue;
+  readonly #connection: Redis;
+
+  static async open(redisUrl: string, queueName: string, handlers: ProducerHandlers): Promise<JobProducer> {
+    const connection = createConnection(redisUrl);
+    const queue = new Queue(queueName, {
+      connection,
+      defaultJobOptions: { removeOnComplete: true, removeOnFail: true },
+    });
+    queue.on('error', (error) => handlers.onError(messageOf(error)));
+    await queue.waitUntilReady();
+    connection.on('ready', () => handlers.onReconnected());
+    // What an earlier coordinator of this run left behind is planned anew from the commit log.
+    await queue.obliterate({ force: true });
+    return new JobProducer(queue, connection);
+  }
+
+  private constructor(queue: Queue, connection: Redis) {
+    this.#queue = queue;
+    this.#connection = connection;
+  }
+
+  /** Adds jobs in order. A job that is in the queue already is not added again. */
+  async enqueue(jobs: readonly Job[]): Promise<void> {
+    await this.#queue.addBulk(
+      jobs.map((job) => ({ name: JOB_NAME, data: job, opts: { jobId: jobId(job) } })),
+    );
+  }
+
+  /** Removes the run's queue and disconnects. */
+  async close(): Promise<void> {
+    await this.#queue.obliterate({ force: true }).catch(() => {
+      // Redis may be gone already; its keys are void without the commit log's plan anyway.
+    });
+    await this.#queue.close();
+    this.#connection.disconnect();
+  }
+}
+
+/** A job taken from the queue, held under a lock until its step commits. */
+export interface LeasedJob {
+  readonly id: string;
+  readonly job: Job;
+}
+
+export class JobConsumer {
+  readonly #worker: Worker;
+  readonly #connection: Redis;
+  readonly #token: string;
+  readonly #deadlines: Deadlines;
+  readonly #held = new Map<string, QueueJob>();
+  #renewal: NodeJS.Timeout | null = null;
+  #closed = false;
+
+  static async open(
+    redisUrl: string,
+    queueName: string,
+    token: string,
+    deadlines: Deadlines,
+    onError: (reason: string) => void,
+  ): Promise<JobConsumer> {
+    const connection = createConnection(redisUrl);
+    const worker = new Worker(queueName, null, {
+      connection,
+      autorun: false,
+      lockDuration: deadlines.lockDurationMs,
+      stalledInterval: deadlines.stalledCheckMs,
+      maxStalledCount: STALLED_COUNT_MAX,
+    });
+    worker.on('error', (error) => onError(messageOf(error)));
+    await worker.waitUntilReady();
+    await worker.startStalledCheckTimer();
+    return new JobConsumer(worker, connection, token, deadlines);
+  }
+
+  private constructor(worker: Worker, connection: Redis, token: string, deadlines: Deadlines) {
+    this.#worker = worker;
+    this.#connection = connection;
+    this.#token = token;
+    this.#deadlines = deadlines;
+    this.#renewal = setInterval(() => void this.#renewLocks(), deadlines.lockRenewalMs);
+  }
+
+  /** Waits for the next job; null when closed. A job whose content is no job of ours is thrown out. */
+  async next(): Promise<LeasedJob | null> {
+    while (!this.#closed) {
+      const queued = await this.#worker.getNextJob(this.#token, { block: true });
+      if (queued === undefined || queued.id === undefined) continue;
+      const parsed = jobSchema.safeParse(queued.data);
+      if (!parsed.success || jobId(parsed.data) !== queued.id) {
+        await queued.moveToFailed(new Error('not a job of this protocol'), this.#token, false);
+        continue;
+      }
+      this.#held.set(queued.id, queued);
+      return { id: queued.id, job: parsed.data };
+    }
+    return null;
+  }
+
+  /** Ends a job: its step has committed, or it was void. */
+  async complete(id: string): Promise<void> {
+    const queued = this.#held.get(id);
+    this.#held.delete(id);
+    if (queued === undefined || this.#closed) return;
+    try {
+      await queued.moveToCompleted(null, this.#token, false);
+    } catch {
+      // The lock was lost and another worker was handed the job: the ledger denies it there, and it ends.
+    }
+  }
+
+  /** Gives up all leases' locks and disconnects; unfinished jobs return to the queue when they expire. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    if (this.#renewal !== null) clearInterval(this.#renewal);
+    await this.#worker.close(true);
+    this.#connection.disconnect();
+  }
+
+  async #renewLocks(): Promise<void> {
+    for (const queued of [...this.#held.values()]) {
+      // 0 says that the lock is lost; the coordinator's ledger still knows who holds the range.
+      await queued.extendLock(this.#token, this.#deadlines.lockDurationMs).catch(() => 0);
+    }
+  }
+}

@@ -1,0 +1,58 @@
+/**
+ * The gradients a worker has computed of the step under way, summed along the reduction tree as far
+ * as its own slots allow: like a binary counter, so that a whole range needs few buffers.
+ */
+import { assert } from '../base/index.ts';
+import { FragmentSet } from '../collective/index.ts';
+import type { Kernels } from '../kernels/index.ts';
+import type { SharedFragment } from './thread-messages.ts';
+
+export class FragmentStore {
+  readonly #kernels: Kernels;
+  readonly #floats: number;
+  readonly #microBatches: number;
+  /** Each of the model's length, in shared memory, so that the comm thread can send them. */
+  readonly #free: Float32Array[] = [];
+  readonly #values = new Map<number, Float32Array>();
+  #set: FragmentSet;
+
+  constructor(kernels: Kernels, floats: number, microBatches: number) {
+    this.#kernels = kernels;
+    this.#floats = floats;
+    this.#microBatches = microBatches;
+    this.#set = new FragmentSet(microBatches);
+  }
+
+  /** Has `fill` write a slot's gradient, then adds it in. A slot that is held already is an InvariantError. */
+  add(slot: number, fill: (target: Float32Array) => void): void {
+    const leaf = this.#free.pop() ?? new Float32Array(new SharedArrayBuffer(this.#floats * 4));
+    fill(leaf);
+    this.#kernels.flushInto(leaf, leaf);
+    const added = this.#set.add({ first: slot, count: 1 });
+    assert(added.accepted, added.accepted ? '' : added.error.message);
+    this.#values.set(slot, leaf);
+    for (const { left, right } of added.merges) {
+      const sum = this.#values.get(left.first);
+      const other = this.#values.get(right.first);
+      assert(sum !== undefined && other !== undefined, 'both sides of a merge are held');
+      this.#kernels.addFlush(sum, sum, other);
+      this.#values.delete(right.first);
+      this.#free.push(other);
+    }
+  }
+
+  fragments(): SharedFragment[] {
+    return this.#set.fragments.map(({ first, count }) => {
+      const value = this.#values.get(first);
+      assert(value !== undefined, `fragment ${first}+${count} has a value`);
+      return { first, count, value };
+    });
+  }
+
+  /** Forgets everything; the step is over. */
+  clear(): void {
+    this.#free.push(...this.#values.values());
+    this.#values.clear();
+    this.#set = new FragmentSet(this.#microBatches);
+  }
+}

@@ -1,0 +1,85 @@
+/**
+ * A replica's state on its way to and from the coordinator over HTTP, in pieces, each with its CRC.
+ * state-server.ts in the coordinator's room is the other end.
+ */
+import { crc32c } from '@node-rs/crc32';
+import { LockstepError, messageOf } from '../base/index.ts';
+import { CRC_HEADER, STATE_PIECE_BYTES } from '../protocol/index.ts';
+import type { SharedState } from './thread-messages.ts';
+
+const SECTIONS = ['parameters', 'firstMoment', 'secondMoment'] as const;
+const PIECE_FLOATS = STATE_PIECE_BYTES / 4;
+
+export interface TransferTarget {
+  readonly httpUrl: string;
+  readonly run: string;
+  /** Bearer key, derived from the cluster's token. */
+  readonly key: Buffer;
+}
+
+/** A part of the state as it was at one step; a copy, so that training may go on. */
+export interface Snapshot {
+  readonly step: number;
+  readonly offset: number;
+  readonly sections: readonly Float32Array[];
+}
+
+export function takeSnapshot(state: SharedState, step: number, offset: number, length: number): Snapshot {
+  return { step, offset, sections: SECTIONS.map((section) => state[section].slice(offset, offset + length)) };
+}
+
+/** Throws COORDINATOR_LOST with the coordinator's own words when it does not take a piece. */
+export async function uploadSnapshot(target: TransferTarget, snapshot: Snapshot): Promise<void> {
+  for (const [index, section] of SECTIONS.entries()) {
+    const values = snapshot.sections[index]!;
+    for (let first = 0; first < values.length; first += PIECE_FLOATS) {
+      const piece = values.subarray(first, first + PIECE_FLOATS);
+      const body = Buffer.from(piece.buffer, piece.byteOffset, piece.byteLength);
+      const query = `offset=${snapshot.offset + first}`;
+      await request(target, `${snapshot.step}/${section}?${query}`, {
+        method: 'PUT',
+        body,
+        headers: { 'content-type': 'application/octet-stream', [CRC_HEADER]: String(crc32c(body)) },
+      });
+    }
+  }
+}
+
+/** Fills the whole state from the coordinator's checkpoint of `step`. Throws COORDINATOR_LOST. */
+export async function downloadState(target: TransferTarget, step: number, state: SharedState): Promise<void> {
+  for (const section of SECTIONS) {
+    const values = state[section];
+    for (let first = 0; first < values.length; first += PIECE_FLOATS) {
+      const length = Math.min(PIECE_FLOATS, values.length - first);
+      const path = `${step}/${section}?offset=${first}&length=${length}`;
+      const response = await request(target, path, { method: 'GET' });
+      const bytes = Buffer.from(await response.arrayBuffer());
+      if (bytes.length !== length * 4 || response.headers.get(CRC_HEADER) !== String(crc32c(bytes))) {
+        throw new LockstepError(
+          'COORDINATOR_LOST',
+          `state of step ${step}, ${section}: a piece arrived damaged`,
+        );
+      }
+      values.set(new Float32Array(bytes.buffer, bytes.byteOffset, length), first);
+    }
+  }
+}
+
+async function request(target: TransferTarget, path: string, init: RequestInit): Promise<Response> {
+  const url = `${target.httpUrl}/runs/${target.run}/checkpoints/${path}`;
+  let response: Response;
+  try {
+    response = await fetch(url, {
+      ...init,
+      headers: { ...init.headers, authorization: `Bearer ${target.key.toString('hex')}` },
+    });
+  } catch (error) {
+    throw new LockstepError('COORDINATOR_LOST', `${url} does not answer: ${messageOf(error)}`, {
+      cause: error,
+    });
+  }
+  if (!response.ok) {
+    throw new LockstepError('COORDINATOR_LOST', `${url}: ${response.status} ${await response.text()}`);
+  }
+  return response;
+}

@@ -1,0 +1,36 @@
+/** Runs children/engine-report.mjs: one engine, in a process of its own. */
+import { execFile } from 'node:child_process';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import type { EngineName } from '../../src/config/index.ts';
+import { temporaryFolder } from './temporary-folder.ts';
+
+export interface EngineReport {
+  /** Summed loss before each of 16 steps. */
+  readonly losses: readonly number[];
+  /** Of the first gradient, and of the same computed again at the end. */
+  readonly sha256: string;
+  readonly repeatedSha256: string;
+  readonly leakedTensors: number;
+  /** The first. */
+  readonly gradient: Float32Array;
+}
+
+const CHILD = join(import.meta.dirname, 'children', 'engine-report.mjs');
+
+/** @param source folder of the compiled rooms `base`, `engine` and `model` */
+export async function reportOfEngine(
+  source: string,
+  name: EngineName,
+  threads: number,
+): Promise<EngineReport> {
+  const file = join(await temporaryFolder(), 'gradient.f32');
+  const arguments_ = [CHILD, source, name, String(threads), file];
+  const { stdout } = await promisify(execFile)(process.execPath, arguments_);
+  const line = stdout.trim().split('\n').at(-1)!;
+  const bytes = await readFile(file);
+  const gradient = new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length));
+  // Written by the child, whose fields are these.
+  return { ...(JSON.parse(line) as Omit<EngineReport, 'gradient'>), gradient };
+}

@@ -1,0 +1,140 @@
+import { describe, expect, it } from 'vitest';
+import {
+  cleanPlainText,
+  cleanWikitext,
+  countLeftovers,
+  mapInOrder,
+  stripLeftovers,
+} from '../../../src/data/clean/index.ts';
+import { collect } from '../../support/data-files.ts';
+
+const clean = (text: string, title = 'Title') => cleanWikitext({ id: '1', title, text });
+const paragraphs = (text: string) => {
+  const result = clean(text);
+  return result.kind === 'article' ? result.paragraphs : result.reason;
+};
+
+describe('cleanWikitext', () => {
+  it('keeps prose paragraphs in order and drops the rest', () => {
+    const text = `{{Infobox person|name=X|born={{birth date|1980|1|2}}}}
+'''Ada''' was a [[mathematician|great mathematician]].<ref name="a">{{cite book|title=B}}</ref> She wrote ''notes''.<!-- no -->
+
+Second paragraph with [http://example.org a link] and &nbsp;spaces.
+== Life ==
+{| class="wikitable"
+! a !! b
+|-
+| c || d
+|}
+Third paragraph.
+* An item that is a sentence.
+* fragment
+== References ==
+{{reflist}}
+A note that goes.
+=== Sub ===
+This goes too.
+== Legacy ==
+Fourth.
+[[Category:People]]`;
+    expect(paragraphs(text)).toEqual([
+      'Ada was a great mathematician. She wrote notes.',
+      'Second paragraph with a link and spaces.',
+      'Third paragraph.',
+      'An item that is a sentence.',
+      'Fourth.',
+    ]);
+  });
+
+  it('knows disambiguations by template or title, not by a phrase', () => {
+    expect(clean('Ada may refer to:\n* [[Ada Lovelace]]\n{{disambiguation}}')).toMatchObject({
+      reason: 'disambiguation',
+    });
+    expect(clean('Ada may refer to:\n{{human name disambiguation|x}}')).toMatchObject({
+      reason: 'disambiguation',
+    });
+    expect(clean('X', 'Ada (disambiguation)')).toMatchObject({ reason: 'disambiguation' });
+    expect(clean('An asteroid may also refer to a comet.{{disambiguation needed}}').kind).toBe('article');
+    expect(clean('{{Other uses|Ada (disambiguation)}}Ada is a language.').kind).toBe('article');
+  });
+
+  it('gives the same text at any time: templates that read the clock are silent', () => {
+    const text =
+      'Now {{CURRENTYEAR}} {{currentmonth}} {{age|1980|1|1}} {{birth year and age|1980}} {{time ago|2001-01-01}} end.';
+    expect(paragraphs(text)).toEqual(['Now end.']);
+    expect(paragraphs('In {{year|2020-01-01}} it began.')).toEqual(['In 2020 it began.']);
+  });
+
+  it('brings text into NFC and plain white space', () => {
+    expect(paragraphs('Cafe\u0301\u00a0au\u00adlait\ufeff\u200b here.')).toEqual(['Café aulait here.']);
+  });
+});
+
+describe('stripLeftovers', () => {
+  it.each([
+    ['a [[b|c]] d', 'a c d'],
+    ['a [[File:x.png|thumb|A [[b]] c]] d', 'a  d'],
+    ['a {{b {{c}} d}} e', 'a  e'],
+    ['a <ref name=x>y</ref>b<ref name="z" />c', 'a bc'],
+    ['a <ref>never closed', 'a '],
+    ["'''a''' ''b'' don't", "a b don't"],
+    ['{| a\n|b\n|} c', ' c'],
+    ['a [[b', 'a b'],
+    ['a }} b', 'a  b'],
+    ['x &lt;y&gt; &#65;&#x42; &unknown;', 'x <y> AB &unknown;'],
+    ['a ( , ; ) b (; c)', 'a  b (c)'],
+    ['5 < 6 and 7 > 2', '5 < 6 and 7 > 2'],
+    ['File:A (b).svg|thumb|caption', ''],
+  ])('%j becomes %j', (before, after) => {
+    expect(stripLeftovers(before)).toBe(after);
+  });
+
+  it('is measured by countLeftovers', () => {
+    expect(countLeftovers("[[a]] {{b}} <ref>c</ref> {| d '''e'''")).toBe(6);
+    expect(countLeftovers(stripLeftovers("[[a]] {{b}} <ref>c</ref> {| d '''e'''"))).toBe(0);
+  });
+});
+
+it('cleanPlainText keeps paragraphs and touches no signs', () => {
+  expect(cleanPlainText("a  [[b]]\nc\n\n \n<s> '''d'''\n")).toEqual(['a [[b]] c', "<s> '''d'''"]);
+});
+
+describe('mapInOrder', () => {
+  async function* upTo(count: number) {
+    for (let item = 0; item < count; item += 1) yield item;
+  }
+
+  it('keeps the order and the window, whoever finishes first', async () => {
+    let underWay = 0;
+    let most = 0;
+    const resolvers: (() => void)[] = [];
+    const apply = (item: number) =>
+      new Promise<number>((resolve) => {
+        underWay += 1;
+        most = Math.max(most, underWay);
+        resolvers.push(() => {
+          underWay -= 1;
+          resolve(item);
+        });
+        // The newest finishes first, once the window is full or the input is at its end.
+        if (resolvers.length === 4 || item === 9)
+          for (const finish of resolvers.splice(0).reverse()) finish();
+      });
+    expect(await collect(mapInOrder(upTo(10), 4, apply))).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    expect(most).toBe(4);
+  });
+
+  it('throws a failure in its turn', async () => {
+    const seen: number[] = [];
+    const failing = mapInOrder(upTo(10), 3, async (item) => {
+      if (item === 2) throw new Error('two');
+      return item;
+    });
+    await expect(
+      (async () => {
+        for await (const item of failing) seen.push(item);
+      })(),
+    ).rejects.toThrow('two');
+    expect(seen).toEqual([0, 1]);
+  });
+});

@@ -1,0 +1,177 @@
+/** The kernels of the reduction against their JavaScript twins, to the bit, and the properties they promise. */
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { BLOCK_FLOATS, createKernels, numBlocks } from '../../../src/kernels/index.ts';
+import { bitsOf, emptyFloats, firstDifference, randomFloats } from '../../support/floats.ts';
+import { KERNEL_LENGTHS, placements } from '../../support/kernel-arguments.ts';
+import { addFlushTwin, digestTwin, flushIntoTwin, sumOfSquaresTwin } from '../../support/kernel-twins.ts';
+
+const kernels = createKernels();
+
+function blocksOf(data: Float32Array): Float32Array[] {
+  return Array.from({ length: numBlocks(data.length) }, (_, block) =>
+    data.subarray(block * BLOCK_FLOATS, (block + 1) * BLOCK_FLOATS),
+  );
+}
+
+describe('flushInto', () => {
+  test('equals its twin', () => {
+    fc.assert(
+      fc.property(placements, ({ length, seed, ...options }) => {
+        const source = randomFloats(length, seed, options);
+        const target = emptyFloats(length, { ...options, offset: 3 - options.offset });
+        const expected = emptyFloats(length);
+        kernels.flushInto(target, source);
+        flushIntoTwin(expected, source);
+        expect(firstDifference(target, expected)).toBeNull();
+      }),
+    );
+  });
+
+  test('writes nothing beside the target', () => {
+    const buffer = new Float32Array(12).fill(7);
+    kernels.flushInto(buffer.subarray(4, 7), new Float32Array(3));
+    expect([...buffer]).toEqual([7, 7, 7, 7, 0, 0, 0, 7, 7, 7, 7, 7]);
+  });
+});
+
+describe('addFlush', () => {
+  test('equals its twin, also in place', () => {
+    fc.assert(
+      fc.property(
+        placements,
+        fc.constantFrom('apart', 'left', 'right'),
+        ({ length, seed, ...options }, aliased) => {
+          const left = randomFloats(length, seed, options);
+          const right = randomFloats(length, seed + 1, { ...options, offset: 3 - options.offset });
+          const expected = emptyFloats(length);
+          addFlushTwin(expected, left, right);
+          const target = { apart: emptyFloats(length, options), left, right }[aliased];
+          kernels.addFlush(target, left, right);
+          expect(firstDifference(target, expected)).toBeNull();
+        },
+      ),
+    );
+  });
+
+  test('doubles a vector that is both operands and the target', () => {
+    const data = Float32Array.of(1, 2, 3, 4, 5);
+    kernels.addFlush(data, data, data);
+    expect([...data]).toEqual([2, 4, 6, 8, 10]);
+  });
+
+  test('flushes a difference below the smallest normal number, and a sum of negative zeros', () => {
+    const left = Float32Array.of(1.5 * 2 ** -126, -0, 2 ** -126);
+    const right = Float32Array.of(-(2 ** -126), -0, 0);
+    kernels.addFlush(left, left, right);
+    expect([...bitsOf(left)]).toEqual([0, 0, 0x00800000]);
+  });
+
+  test('refuses unequal lengths and operands that overlap in part', () => {
+    const data = new Float32Array(20);
+    expect(() => kernels.addFlush(data, data, new Float32Array(19))).toThrow('operands of 20 and 19 floats');
+    expect(() => kernels.addFlush(data.subarray(1, 11), data.subarray(0, 10), data.subarray(0, 10))).toThrow(
+      'overlap in part',
+    );
+    expect(() =>
+      kernels.addFlush(data.subarray(10, 20), data.subarray(0, 10), data.subarray(0, 10)),
+    ).not.toThrow();
+  });
+});
+
+describe('digestBlocks', () => {
+  const digestOf = (block: Float32Array): bigint => {
+    const digests = new BigUint64Array(1);
+    kernels.digestBlocks(block, digests, 0);
+    return digests[0]!;
+  };
+
+  test('equals its twin', () => {
+    for (const length of KERNEL_LENGTHS) {
+      const data = randomFloats(length, length, { specials: 0.1, offset: length % 4, shared: true });
+      const digests = new BigUint64Array(numBlocks(length) + 2);
+      kernels.digestBlocks(data, digests, 1);
+      expect([...digests]).toEqual([0n, ...blocksOf(data).map(digestTwin), 0n]);
+    }
+  });
+
+  test('changes with any one bit of a short block', () => {
+    const block = randomFloats(13, 1);
+    const seen = new Set([digestOf(block)]);
+    for (let bit = 0; bit < 13 * 32; bit += 1) {
+      bitsOf(block)[bit >> 5]! ^= 1 << (bit & 31);
+      seen.add(digestOf(block));
+      bitsOf(block)[bit >> 5]! ^= 1 << (bit & 31);
+    }
+    expect(seen.size).toBe(13 * 32 + 1);
+  });
+
+  test('changes with any one bit, anywhere in a block', () => {
+    const block = randomFloats(BLOCK_FLOATS, 2);
+    const digest = digestOf(block);
+    fc.assert(
+      fc.property(fc.nat(BLOCK_FLOATS - 1), fc.nat(31), (index, bit) => {
+        const changed = block.slice();
+        bitsOf(changed)[index]! ^= 1 << bit;
+        expect(digestOf(changed)).not.toBe(digest);
+      }),
+      { numRuns: 500 },
+    );
+  });
+
+  test('tells +0 from -0, lengths of zeros apart, and the order of elements', () => {
+    const zeros = [1, 2, 7, 8, 9, 16, 4095, 4096].map((length) => digestOf(new Float32Array(length)));
+    expect(new Set(zeros).size).toBe(zeros.length);
+    expect(digestOf(Float32Array.of(-0))).not.toBe(digestOf(Float32Array.of(0)));
+    expect(digestOf(Float32Array.of(1, 2, 3))).not.toBe(digestOf(Float32Array.of(2, 1, 3)));
+    // Eight floats on is the same lane.
+    const apart = new Float32Array(16);
+    const swapped = new Float32Array(16);
+    apart[0] = 1;
+    swapped[8] = 1;
+    expect(digestOf(apart)).not.toBe(digestOf(swapped));
+  });
+
+  test('keeps its value from one version to the next', () => {
+    const ramp = Float32Array.from({ length: 100 }, (_, index) => index / 8);
+    expect(digestOf(ramp).toString(16)).toBe('12909f0fb12fd6ff');
+  });
+
+  test('refuses results that do not fit', () => {
+    expect(() => kernels.digestBlocks(new Float32Array(4097), new BigUint64Array(2), 1)).toThrow(
+      '2 blocks for 1 results',
+    );
+  });
+});
+
+describe('sumOfSquares', () => {
+  test('equals its twin', () => {
+    for (const length of KERNEL_LENGTHS) {
+      const data = randomFloats(length, length, { offset: length % 4, shared: length % 2 === 0 });
+      const sums = new Float64Array(numBlocks(length) + 1);
+      kernels.sumOfSquares(data, sums, 1);
+      expect([...sums]).toEqual([0, ...blocksOf(data).map(sumOfSquaresTwin)]);
+    }
+  });
+
+  test('is not finite when an element is not, wherever it stands, in that block only', () => {
+    fc.assert(
+      fc.property(fc.nat(9999), fc.constantFrom(Infinity, -Infinity, NaN), (index, value) => {
+        const data = randomFloats(10_000, 3);
+        data[index] = value;
+        const sums = new Float64Array(3);
+        kernels.sumOfSquares(data, sums, 0);
+        const hit = Math.floor(index / BLOCK_FLOATS);
+        expect([...sums].map((sum) => Number.isFinite(sum))).toEqual([0, 1, 2].map((block) => block !== hit));
+      }),
+    );
+  });
+
+  test('neither overflows nor vanishes at the ends of the float32 range', () => {
+    const sums = new Float64Array(1);
+    kernels.sumOfSquares(new Float32Array(4096).fill(2 ** 127), sums, 0);
+    expect(sums[0]).toBe(2 ** 266);
+    kernels.sumOfSquares(Float32Array.of(2 ** -149), sums, 0);
+    expect(sums[0]).toBe(2 ** -298);
+  });
+});

@@ -1,0 +1,100 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { dropoutSite } from '../../../src/model/dropout.ts';
+import { drawExitLayers, planExits } from '../../../src/model/exit-layers.ts';
+
+describe('exit layers', () => {
+  it('are uniform over the layers, and a function of seed, step and slot', () => {
+    const draws = drawExitLayers({ seed: 1, step: 2, slot: 3 }, 60_000, 6);
+    const counts = new Array(6).fill(0);
+    for (const layer of draws) counts[layer] += 1;
+    // 10,000 expected, standard deviation 91.
+    for (const count of counts) expect(Math.abs(count - 10_000)).toBeLessThan(400);
+    expect(drawExitLayers({ seed: 1, step: 2, slot: 3 }, 100, 6)).toEqual(draws.slice(0, 100));
+    expect(drawExitLayers({ seed: 1, step: 2, slot: 4 }, 100, 6)).not.toEqual(draws.slice(0, 100));
+  });
+});
+
+/** Rows move through the layers as numbers: (row, layers computed). Mirrors what lplm.ts does with tensors. */
+const cases = fc
+  .record({
+    batchSize: fc.integer({ min: 1, max: 4 }),
+    targetLength: fc.integer({ min: 1, max: 6 }),
+    numLayers: fc.integer({ min: 1, max: 4 }),
+    detachCopies: fc.boolean(),
+  })
+  .chain((shape) => {
+    const count = shape.batchSize * shape.targetLength;
+    return fc.record({
+      shape: fc.constant(shape),
+      exits: fc.array(fc.integer({ min: 0, max: shape.numLayers - 1 }), {
+        minLength: count,
+        maxLength: count,
+      }),
+      labels: fc.array(fc.constantFrom(1, 5, 6, 7), { minLength: count, maxLength: count }),
+    });
+  });
+
+describe('the plan of active rows', () => {
+  it('computes each row up to its exit and picks each real token once, from there', () => {
+    fc.assert(
+      fc.property(cases, ({ shape, exits, labels }) => {
+        const plan = planExits({
+          ...shape,
+          exitLayers: Int32Array.from(exits),
+          labels: Int32Array.from(labels),
+          padId: 1,
+        });
+        const numRows = exits.length;
+        let state = exits.map((_, row) => ({ row, computed: 0 }));
+        const outputs: { row: number; computed: number }[] = [];
+        plan.layers.forEach(({ query, merge, numQueries }, layer) => {
+          const output = [...query].map((row) => {
+            expect(Math.floor(row / shape.targetLength)).toBeLessThan(shape.batchSize);
+            return { row, computed: state[row]!.computed + 1 };
+          });
+          output.forEach(({ row }, slot) => {
+            expect(Math.floor(row / shape.targetLength)).toBe(Math.floor(slot / numQueries));
+          });
+          outputs.push(...output);
+          if (merge === null) return;
+          const all = [...state, ...output];
+          state = [...merge].map((index) => all[index]!);
+          state.forEach(({ row, computed }, index) => {
+            expect(row).toBe(index);
+            expect(computed).toBe(Math.min(exits[row]!, layer) + 1);
+          });
+        });
+        const picked = [...plan.picked].map((index) => outputs[index]!);
+        const real = labels.flatMap((label, row) => (label === 1 ? [] : [row]));
+        expect(picked.map(({ row }) => row).sort((a, b) => a - b)).toEqual(real);
+        picked.forEach(({ row, computed }, index) => {
+          expect(computed).toBe(exits[row]! + 1);
+          expect(plan.labels[index]).toBe(labels[row]);
+        });
+        for (const { oldInverse } of plan.layers) {
+          if (shape.detachCopies) expect([...oldInverse].every((index) => index === numRows)).toBe(true);
+        }
+      }),
+    );
+  });
+});
+
+describe('dropout sites', () => {
+  it('are all different', () => {
+    const places = [
+      'weights',
+      'attention',
+      'crossWeights',
+      'crossAttention',
+      'activation',
+      'feedForward',
+    ] as const;
+    const sites = (['encoder', 'decoder'] as const).flatMap((stack) => [
+      dropoutSite(stack, 'embedding', 'weights'),
+      ...[0, 1, 2, 1022].flatMap((layer) => places.map((place) => dropoutSite(stack, layer, place))),
+    ]);
+    expect(new Set(sites).size).toBe(sites.length);
+    expect(() => dropoutSite('encoder', 1023, 'weights')).toThrow(/1023/);
+  });
+});

@@ -1,0 +1,185 @@
+/** Every hand-derived gradient against automatic differentiation of the plain form. */
+import { beforeAll, describe, expect, it } from 'vitest';
+import { PhiloxRng } from '../../../src/base/index.ts';
+import { loadEngine } from '../../../src/engine/index.ts';
+import { attention } from '../../../src/model/attention.ts';
+import { argMaxTokens, crossEntropySum, crossEntropySumOnly } from '../../../src/model/cross-entropy.ts';
+import type { Tensor, Tf } from '../../../src/model/differentiable.ts';
+import { dropout, gelu, layerNorm, linear, repeatRows } from '../../../src/model/layers.ts';
+import { gatherRows, gatherRowsOfAll } from '../../../src/model/rows.ts';
+import { relativeError } from '../../support/model-fixtures.ts';
+
+let tf: Tf;
+beforeAll(async () => {
+  ({ tf } = await loadEngine('wasm', { threads: 1 }));
+});
+
+function random(shape: number[], substream: number, scale = 1): Tensor {
+  const rng = new PhiloxRng({ seed: 1, stream: 'sampling', substream, step: 0, slot: 0 });
+  const size = shape.reduce((product, side) => product * side, 1);
+  return tf.tensor(
+    Float32Array.from({ length: size }, () => scale * rng.nextNormal()),
+    shape,
+  );
+}
+
+/** Value and gradients, under one random output gradient, of two forms of a function. */
+function expectSame(
+  inputs: Tensor[],
+  ours: (...inputs: Tensor[]) => Tensor,
+  plain: (...inputs: Tensor[]) => Tensor,
+  tolerance = 2e-6,
+): void {
+  const run = (form: (...inputs: Tensor[]) => Tensor) => {
+    const value = form(...inputs);
+    const weight = random(value.shape, 77);
+    const scalar = (...arguments_: Tensor[]) => tf.sum(tf.mul(form(...arguments_), weight));
+    const grads = tf.grads(scalar)(inputs);
+    return [value, ...grads].map((tensor) => tensor.dataSync() as Float32Array);
+  };
+  tf.tidy(() => {
+    const expected = run(plain);
+    run(ours).forEach((values, i) => {
+      expect(values.length).toBe(expected[i]!.length);
+      expect(relativeError(values, expected[i]!), i === 0 ? 'value' : `input ${i - 1}`).toBeLessThan(
+        tolerance,
+      );
+    });
+  });
+}
+
+describe('operations with hand-derived gradients', () => {
+  it('linear', () => {
+    expectSame(
+      [random([5, 3], 0), random([4, 3], 1), random([4], 2)],
+      (x, weight, bias) => linear(tf, x!, { weight: weight!, bias: bias! }),
+      (x, weight, bias) => tf.add(tf.matMul(x!, tf.transpose(weight!)), bias!),
+    );
+  });
+
+  it('layer norm of a sum', () => {
+    expectSame(
+      [random([5, 8], 0), random([5, 8], 1), random([8], 2), random([8], 3)],
+      (a, b, weight, bias) => layerNorm(tf, [a!, b!], { weight: weight!, bias: bias! }),
+      (a, b, weight, bias) => {
+        const x = tf.add(a!, b!);
+        const { mean, variance } = tf.moments(x, -1, true);
+        return tf.add(tf.mul(tf.div(tf.sub(x, mean), tf.sqrt(tf.add(variance, 1e-5))), weight!), bias!);
+      },
+    );
+  });
+
+  it('GELU, to known values', () => {
+    expectSame(
+      [random([6, 7], 0, 2)],
+      (x) => gelu(tf, x!),
+      (x) => tf.mul(tf.mul(x!, 0.5), tf.add(1, tf.erf(tf.div(x!, Math.SQRT2)))),
+    );
+    const values = tf.tidy(() => gelu(tf, tf.tensor1d([-10, -1, 0, 1, 10])).dataSync());
+    // x Phi(x); the tanh approximation would give 0.841192 at 1.
+    [0, -0.15865525, 0, 0.84134475, 10].forEach((value, i) => {
+      expect(values[i]).toBeCloseTo(value, 6);
+    });
+  });
+
+  it('dropout and repeated rows', () => {
+    const mask = tf.tensor([0, 2, 2, 0, 2, 0], [2, 3]);
+    expectSame(
+      [random([2, 3], 0)],
+      (x) => dropout(tf, x!, mask),
+      (x) => tf.mul(x!, mask),
+    );
+    expectSame(
+      [random([2, 3], 0)],
+      (x) => repeatRows(tf, x!, 4),
+      (x) => tf.concat([x!, x!, x!, x!], 0),
+    );
+    mask.dispose();
+  });
+
+  for (const masked of [false, true]) {
+    it(`attention, ${masked ? 'with padding and dropped weights' : 'plain'}`, () => {
+      const [B, Q, K, H, D] = [2, 3, 4, 2, 6];
+      const keyBias = masked ? tf.tensor([0, 0, 0, -1e9, 0, 0, 0, 0], [B, 1, 1, K]) : null;
+      const weightMask = masked ? tf.cast(tf.greater(random([B, H, Q, K], 9), -0.5), 'float32') : null;
+      const heads = (x: Tensor) => tf.transpose(tf.reshape(x, [B, -1, H, D / H]), [0, 2, 1, 3]);
+      expectSame(
+        [random([B * Q, D], 0), random([B * K, D], 1), random([B * K, D], 2)],
+        (query, key, value) =>
+          attention(tf, query!, key!, value!, {
+            batchSize: B,
+            heads: H,
+            numQueries: Q,
+            numKeys: K,
+            keyBias,
+            weightMask,
+          }),
+        (query, key, value) => {
+          let scores = tf.div(tf.matMul(heads(query!), heads(key!), false, true), Math.sqrt(D / H)) as Tensor;
+          if (keyBias !== null) scores = tf.add(scores, keyBias);
+          let weights = tf.softmax(scores);
+          if (weightMask !== null) weights = tf.mul(weights, weightMask);
+          return tf.reshape(tf.transpose(tf.matMul(weights, heads(value!)), [0, 2, 1, 3]), [B * Q, D]);
+        },
+      );
+      tf.dispose([keyBias ?? [], weightMask ?? []]);
+    });
+  }
+
+  it('gathers of rows and of rows of several tensors', () => {
+    const choose = (x: Tensor, rows: number[]) => {
+      const matrix = tf.oneHot(tf.tensor1d(rows, 'int32'), x.shape[0]!);
+      return tf.matMul(tf.cast(matrix, 'float32'), x);
+    };
+    expectSame(
+      [random([4, 3], 0)],
+      (x) => gatherRows(tf, x!, Int32Array.of(3, 0), Int32Array.of(1, 2, 2, 0)),
+      (x) => choose(x!, [3, 0]),
+    );
+    expectSame(
+      [random([2, 3], 0), random([3, 3], 1)],
+      (a, b) =>
+        gatherRowsOfAll(tf, [a!, b!], Int32Array.of(4, 0, 2), [Int32Array.of(1, 3), Int32Array.of(2, 3, 0)]),
+      (a, b) => choose(tf.concat([a!, b!], 0), [4, 0, 2]),
+    );
+  });
+});
+
+describe('the off-ramp', () => {
+  const labels = Int32Array.of(3, 0, 10, 3, 7);
+  const plain = (hidden: Tensor, table: Tensor) => {
+    const logits = tf.matMul(hidden, tf.transpose(table));
+    return tf.neg(tf.sum(tf.mul(tf.logSoftmax(logits), tf.oneHot(tf.tensor1d(labels, 'int32'), 11))));
+  };
+
+  for (const rowsAtOnce of [1, 2, 5, 100]) {
+    it(`sums the cross entropy in chunks of ${rowsAtOnce} rows`, () => {
+      expectSame(
+        [random([5, 4], 0), random([11, 4], 1)],
+        (hidden, table) => crossEntropySum(tf, hidden!, table!, labels, rowsAtOnce),
+        (hidden, table) => plain(hidden!, table!),
+      );
+    });
+  }
+
+  it('stays finite where exponentials would overflow, and agrees with the form without gradients', () => {
+    tf.tidy(() => {
+      const [hidden, table] = [random([5, 4], 0, 100), random([11, 4], 1, 10)];
+      const sum = crossEntropySum(tf, hidden, table, labels).dataSync()[0]!;
+      expect(sum).toBeGreaterThan(1000);
+      expect(Number.isFinite(sum)).toBe(true);
+      expect(crossEntropySumOnly(tf, hidden, table, labels).dataSync()[0]).toBe(sum);
+      for (const grad of tf.grads((h, t) => crossEntropySum(tf, h!, t!, labels) as never)([hidden, table])) {
+        expect(grad.dataSync().every(Number.isFinite)).toBe(true);
+      }
+    });
+  });
+
+  it('picks the most probable token', () => {
+    const tokens = tf.tidy(() => {
+      const table = tf.tensor2d([1, 0, 0, 1, -1, -1], [3, 2]);
+      return argMaxTokens(tf, tf.tensor2d([5, 1, 1, 5, -3, -3], [3, 2]), table);
+    });
+    expect([...tokens]).toEqual([0, 1, 2]);
+  });
+});
