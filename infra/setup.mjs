@@ -16,7 +16,7 @@ import { ensureBuild } from './setup/build.mjs';
 import { ensurePackages } from './setup/packages.mjs';
 import { Progress, SetupError } from './setup/progress.mjs';
 import { ensureRedis } from './setup/redis.mjs';
-import { withLock } from './setup/system.mjs';
+import { stopPrograms, withLock } from './setup/system.mjs';
 import { ensureTensorflow } from './setup/tensorflow.mjs';
 
 export { SetupError };
@@ -36,12 +36,28 @@ export async function setup({ root = REPOSITORY, quiet = false, retry = false } 
   const clone = createHash('sha256').update(root).digest('hex').slice(0, 16);
   const lock = path.join(os.tmpdir(), `lockstep-setup-${process.getuid?.()}-${clone}.lock`);
   const onWait = () => process.stderr.write('another set-up of this clone is running: waiting for it\n');
+  for (const signal of SIGNALS) process.on(signal, stop);
   await withLock(lock, onWait, async () => {
     await progress.step('npm packages', (note) => ensurePackages(root, note));
     await progress.step('Redis server', (note) => ensureRedis(note));
     await progress.step('TensorFlow library', (note) => ensureTensorflow(root, note, { retry }));
     await progress.step('build', (note) => ensureBuild(root, note));
+  }).finally(() => {
+    for (const signal of SIGNALS) process.off(signal, stop);
   });
+}
+
+/** @type {NodeJS.Signals[]} */
+const SIGNALS = ['SIGHUP', 'SIGINT', 'SIGTERM'];
+
+/**
+ * Ends the set-up and what it runs. Locks and half-made folders stay: the next set-up sees that their owner is gone.
+ * @param {NodeJS.Signals} signal
+ */
+function stop(signal) {
+  stopPrograms(signal);
+  for (const name of SIGNALS) process.off(name, stop);
+  process.kill(process.pid, signal);
 }
 
 /**

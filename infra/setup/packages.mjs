@@ -30,6 +30,11 @@ export async function ensurePackages(root, note) {
     process.arch,
   ].join(' ');
 
+  // Only an install that was cut short leaves this.
+  if (existsSync(previousModules(root))) {
+    await rm(modules, { recursive: true, force: true });
+    await rename(previousModules(root), modules);
+  }
   const missing = await firstMismatch(root, lock);
   if (missing === undefined) {
     if ((await readFile(stampFile, 'utf8').catch(() => '')) === stamp) return { did: false };
@@ -76,9 +81,10 @@ async function firstMismatch(root, lock) {
  * @param {import('./progress.mjs').Note} note
  */
 async function install(root, modules, note) {
-  const previous = path.join(root, '.cache', 'node_modules.previous');
+  const previous = previousModules(root);
   await mkdir(path.dirname(previous), { recursive: true });
-  await rm(previous, { recursive: true, force: true });
+  const discarded = `${previous}.discarded`;
+  await rm(discarded, { recursive: true, force: true });
   const hadModules = existsSync(modules);
   if (hadModules) await rename(modules, previous);
 
@@ -103,7 +109,14 @@ async function install(root, modules, note) {
       complaints.slice(0, 6).join('\n'),
     );
   }
-  await rm(previous, { recursive: true, force: true });
+  // Renamed first: half deleted it must not be taken for what was there before.
+  if (hadModules) await rename(previous, discarded);
+  await rm(discarded, { recursive: true, force: true });
+}
+
+/** @param {string} root */
+function previousModules(root) {
+  return path.join(root, '.cache', 'node_modules.previous');
 }
 
 /**

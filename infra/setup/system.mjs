@@ -15,6 +15,17 @@ import { setTimeout as sleep } from 'node:timers/promises';
  *   `output`: standard output and error together. `problem`: how it ended, when not ok.
  */
 
+/** @type {Set<import('node:child_process').ChildProcess>} */
+const running = new Set();
+
+/**
+ * Passes a signal on to the programs that run now: none may go on in a folder that the next set-up clears.
+ * @param {NodeJS.Signals} signal
+ */
+export function stopPrograms(signal) {
+  for (const child of running) child.kill(signal);
+}
+
 /**
  * Runs a program to its end; never throws, a program that cannot be started is a result that is not ok.
  * @param {string} command
@@ -33,6 +44,7 @@ export function run(command, args, { cwd, env, timeoutMs = 20 * 60_000, onOutput
       env: { ...process.env, ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
+    running.add(child);
     const timer = setTimeout(() => {
       isTimedOut = true;
       child.kill('SIGKILL');
@@ -46,6 +58,7 @@ export function run(command, args, { cwd, env, timeoutMs = 20 * 60_000, onOutput
     }
     const finish = (/** @type {string} */ problem) => {
       clearTimeout(timer);
+      running.delete(child);
       resolve({ ok: problem === '', output, stdout, problem });
     };
     child.on('error', (error) => finish(error.message));

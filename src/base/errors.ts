@@ -13,6 +13,7 @@ export const ERROR_CODES = {
   HISTORY_CORRUPT: 'the commit log is damaged before its last record or contradicts itself',
   REDIS_UNAVAILABLE: 'Redis cannot be reached or is too old',
   ADDRESS_IN_USE: 'a port is taken or an address cannot be bound',
+  RUN_IN_USE: 'another process has the run open',
   ENGINE_UNAVAILABLE: 'a compute engine cannot be loaded',
   CONNECTION_REFUSED: 'a peer refused this process: other run, version, key or configuration',
   COORDINATOR_LOST: 'the coordinator does not answer',

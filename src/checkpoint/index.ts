@@ -1,4 +1,3 @@
-export { diskFailure, readFully, syncDirectory, writeFully } from './durable.ts';
 export type { CheckpointFacts, CheckpointManifest } from './manifest.ts';
 export { type CheckpointReader, openCheckpoint } from './reader.ts';
 export {

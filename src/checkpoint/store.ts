@@ -11,7 +11,7 @@ import { mkdir, mkdtemp, readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { assert, type ParameterLayout, systemCodeOf } from '../base/index.ts';
 import type { CheckpointConfig } from '../config/index.ts';
-import { syncDirectory, writing } from './durable.ts';
+import { syncDirectory, writing } from '../storage/index.ts';
 import { obsoleteSteps } from './retention.ts';
 import { checkpointName, stepOfName } from './sections.ts';
 import { CheckpointWriter } from './writer.ts';

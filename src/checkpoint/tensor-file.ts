@@ -13,7 +13,7 @@ import {
   type ParameterLayout,
   systemCodeOf,
 } from '../base/index.ts';
-import { readFully, readPieces } from './durable.ts';
+import { readFully, readPieces } from '../storage/index.ts';
 import {
   FLOAT_BYTES,
   LENGTH_BYTES,

@@ -10,8 +10,8 @@ import { type FileHandle, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { crc32c } from '@node-rs/crc32';
 import { assert, LockstepError, layoutSize, type ParameterLayout } from '../base/index.ts';
+import { diskFailure, readPieces, syncDirectory, writeFully, writing } from '../storage/index.ts';
 import { Coverage } from './coverage.ts';
-import { diskFailure, readPieces, syncDirectory, writeFully, writing } from './durable.ts';
 import {
   type CheckpointFacts,
   type CheckpointManifest,

@@ -56,7 +56,7 @@ async function coordinate(flags: CoordinatorFlags): Promise<number> {
       controlPort: flags.port,
       httpPort: flags.httpPort,
       minWorkers: flags.minWorkers,
-      logger: progress.logger().child({ run: run.id, role: 'coordinator' }),
+      logger: progress.logger().child({ role: 'coordinator' }),
       listener: progress,
       version: lockstepVersion(),
     });

@@ -73,7 +73,7 @@ async function trainWith(
     controlPort: 0,
     httpPort: 0,
     minWorkers: flags.workers,
-    logger: progress.logger().child({ run: run.id, role: 'coordinator' }),
+    logger: progress.logger().child({ role: 'coordinator' }),
     listener: progress,
     version: lockstepVersion(),
   });

@@ -18,7 +18,6 @@ import {
 } from '../base/index.ts';
 import {
   type CheckpointReader,
-  CheckpointStore,
   type CheckpointWriter,
   checkpointName,
   openCheckpoint,
@@ -79,7 +78,6 @@ export class Coordinator {
   readonly #options: CoordinatorOptions;
   readonly #deadlines: Deadlines;
   readonly #log: CommitLog;
-  readonly #store: CheckpointStore;
   readonly #control: ControlServer<WorkerMessage>;
   readonly #server: StateServer;
   readonly #producer: JobProducer;
@@ -109,7 +107,6 @@ export class Coordinator {
     const deadlines = deadlinesFrom(run.config.network.heartbeatLimitMs);
     // The sockets speak before the object stands; what arrives until then is nobody's yet.
     let coordinator: Coordinator | null = null;
-    const store = await CheckpointStore.open(run.checkpointsDir, run.config.checkpoint);
     const server = await StateServer.listen(
       options.host,
       options.httpPort,
@@ -139,14 +136,13 @@ export class Coordinator {
       onError: (reason) => options.logger.warn('queueTrouble', { reason }),
       onReconnected: () => coordinator?.post({ type: 'queueEmptied' }),
     });
-    coordinator = new Coordinator(options, deadlines, store, server, control, producer);
+    coordinator = new Coordinator(options, deadlines, server, control, producer);
     return coordinator;
   }
 
   private constructor(
     options: CoordinatorOptions,
     deadlines: Deadlines,
-    store: CheckpointStore,
     server: StateServer,
     control: ControlServer<WorkerMessage>,
     producer: JobProducer,
@@ -155,7 +151,6 @@ export class Coordinator {
     this.#options = options;
     this.#deadlines = deadlines;
     this.#log = run.log;
-    this.#store = store;
     this.#server = server;
     this.#control = control;
     this.#producer = producer;
@@ -384,7 +379,7 @@ export class Coordinator {
     const { layoutKey } = this.#state;
     assert(layoutKey !== null, 'members have told their layout');
     try {
-      const writer = await this.#store.begin({ step, layout: layoutOfKey(layoutKey) });
+      const writer = await this.#options.run.store.begin({ step, layout: layoutOfKey(layoutKey) });
       this.#writing = { writer, progress: this.#committed };
     } catch (error) {
       this.post({ type: 'checkpointFailed', step, reason: messageOf(error) });

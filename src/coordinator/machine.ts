@@ -65,6 +65,7 @@ export function initialState(
     recorded: from.recorded,
     workers: new Map(),
     layoutKey: from.layoutKey,
+    engineVersion: null,
     checkpoint: null,
     checkpointDue: false,
     uploadFailures: 0,
@@ -210,6 +211,14 @@ function onPrepared(
   if (turn.state.layoutKey !== layoutKey) {
     refuse(turn, worker.incarnation, 'its parameters have other names or shapes than those of this run');
     loseWorkers(turn, new Map([[worker.incarnation, 'its parameter layout differs']]));
+    return;
+  }
+  // Two versions of a library round differently, and the replicas' work would not add up to one run.
+  turn.state.engineVersion ??= message.engineVersion;
+  if (turn.state.engineVersion !== message.engineVersion) {
+    const reason = `it computes with ${message.engineVersion}, the run with ${turn.state.engineVersion}`;
+    refuse(turn, worker.incarnation, `${reason}: install the same on every host`);
+    loseWorkers(turn, new Map([[worker.incarnation, reason]]));
     return;
   }
   updateWorker(turn, worker.incarnation, { phase: 'prepared', device: message.device });

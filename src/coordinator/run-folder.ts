@@ -6,7 +6,7 @@ import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { asRunId, LockstepError, type RunId } from '../base/index.ts';
-import { type CheckpointReader, findNewestValid } from '../checkpoint/index.ts';
+import { type CheckpointReader, CheckpointStore, findNewestValid } from '../checkpoint/index.ts';
 import {
   type BitDeciding,
   bitDecidingPart,
@@ -27,6 +27,7 @@ export interface RunFolder {
   readonly bitDeciding: BitDeciding;
   readonly fingerprint: string;
   readonly log: CommitLog;
+  readonly store: CheckpointStore;
   /** What the run starts from; null for the initial parameters. */
   readonly checkpoint: CheckpointReader | null;
   readonly startStep: number;
@@ -60,7 +61,14 @@ export async function openRun(options: {
     const { opened } = log.history;
     const notices = log.note === null ? [] : [log.note];
     const checkpointsDir = join(dir, CHECKPOINTS_FOLDER);
-    const common = { dir, checkpointsDir, config, datasetSha256, bitDeciding, fingerprint, log };
+    // Before any checkpoint is looked for: opening mends what a dead process left half done.
+    const store = await CheckpointStore.open(checkpointsDir, config.checkpoint);
+    for (const step of store.cutShortSteps) {
+      notices.push(
+        `checkpoint of step ${step} was cut short when the run ended; what there was of it is removed`,
+      );
+    }
+    const common = { dir, checkpointsDir, config, datasetSha256, bitDeciding, fingerprint, log, store };
     if (opened === null) {
       const id = asRunId(randomBytes(6).toString('hex'));
       await log.append({ kind: 'opened', runId: id, fingerprint, config, datasetSha256, time: now() });

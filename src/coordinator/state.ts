@@ -85,6 +85,8 @@ export interface CoordinatorState {
   readonly workers: ReadonlyMap<string, WorkerRecord>;
   /** Shapes and names of the parameters, as the first worker told them. */
   readonly layoutKey: string | null;
+  /** Name and version of what computes, likewise. */
+  readonly engineVersion: string | null;
   readonly checkpoint: CheckpointInFlight | null;
   /** A checkpoint is wanted at the next commit. */
   readonly checkpointDue: boolean;

@@ -19,12 +19,18 @@ interface NodeBackend {
   readonly binding: { readonly TF_Version: string };
 }
 
-/** Environment for the library, from the number of threads within one operation. */
+/**
+ * Environment for the library, from the number of threads within one operation. oneDNN is named because
+ * it decides the bits, so that no setting of one machine's may: it is the faster on CPUs, and gave the
+ * same bits with one and two threads, which the library's own products did not. It announces itself
+ * with two lines on stderr that no log level silences.
+ */
 export function tensorflowEnvironment({ threads }: EngineOptions): Record<string, string> {
   return {
     TF_NUM_INTRAOP_THREADS: String(threads),
     TF_NUM_INTEROP_THREADS: '1',
     TF_DETERMINISTIC_OPS: '1',
+    TF_ENABLE_ONEDNN_OPTS: '1',
     TF_CPP_MIN_LOG_LEVEL: '2',
   };
 }

@@ -8,7 +8,7 @@ import { constants } from 'node:fs';
 import { type FileHandle, mkdir, open } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { assert } from '../base/index.ts';
-import { diskFailure, readFully, syncDirectory, writeFully } from '../checkpoint/index.ts';
+import { diskFailure, readFully, syncDirectory, writeFully } from '../storage/index.ts';
 import { CHAIN_START, decodeLine, encodeLine } from './line-codec.ts';
 import type { CommittedRecord, HistoryRecord } from './record.ts';
 import { RunLock } from './run-lock.ts';
@@ -63,7 +63,7 @@ export class CommitLog {
 
   /**
    * Opens the log at `path`, making it if need be, takes the run's lock beside it, and checks
-   * every record. A torn last record is cut off, see `note`. Throws ADDRESS_IN_USE when
+   * every record. A torn last record is cut off, see `note`. Throws RUN_IN_USE when
    * another process has the run open, HISTORY_CORRUPT, or DISK_FULL.
    */
   static async open(path: string): Promise<CommitLog> {

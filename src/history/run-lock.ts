@@ -19,7 +19,7 @@ export class RunLock {
     this.#path = path;
   }
 
-  /** Throws ADDRESS_IN_USE, naming file and holder, while another process has the log open. */
+  /** Throws RUN_IN_USE, naming file and holder, while another process has the log open. */
   static async acquire(logPath: string): Promise<RunLock> {
     const lock = new RunLock(`${logPath}.lock.${randomUUID()}`);
     const draft = `${logPath}.draft.${randomUUID()}`;
@@ -87,7 +87,7 @@ async function readOrNull(path: string): Promise<string | null> {
 
 function held(path: string, holder: string): LockstepError {
   return new LockstepError(
-    'ADDRESS_IN_USE',
+    'RUN_IN_USE',
     `${path}: this run is open in ${holder}; stop that one first, or delete the file if it is certainly gone`,
     { context: { path } },
   );

@@ -12,9 +12,14 @@ export interface LogDestination {
 export function createLogger({ file, level }: LogDestination): Logger {
   try {
     const stream = pino.destination({ dest: file ?? 2, sync: true, append: true, mkdir: true });
-    return wrap(
-      pino({ level, base: null, timestamp: pino.stdTimeFunctions.isoTime, messageKey: 'event' }, stream),
-    );
+    const options: pino.LoggerOptions = {
+      level,
+      base: null,
+      messageKey: 'event',
+      timestamp: pino.stdTimeFunctions.isoTime,
+      formatters: { level: (label) => ({ level: label }) },
+    };
+    return wrap(pino(options, stream));
   } catch (error) {
     throw new LockstepError(
       'DISK_FULL',

@@ -179,7 +179,7 @@ export function createTrainingModel(options: TrainingModelOptions): TrainingMode
         requireFinite(lossSum, key);
         writeGradient(batch, grads, sources.length, target);
         return { lossSum, realTokens };
-      }) as unknown as GradientResult;
+      });
     },
 
     evaluate(batch) {

@@ -30,13 +30,13 @@ describe('one process per run', () => {
     const path = await newPath();
     const log = await CommitLog.open(path);
     await expect(CommitLog.open(path)).rejects.toMatchObject({
-      code: 'ADDRESS_IN_USE',
+      code: 'RUN_IN_USE',
       message: expect.stringMatching(
         `history\\.log\\.lock\\.[-0-9a-f]+: this run is open in process ${process.pid} on ${hostname()}; stop that one`,
       ),
     });
     const other = appendForEver(path);
-    expect(await other.lines.next()).toMatchObject({ value: 'refused ADDRESS_IN_USE' });
+    expect(await other.lines.next()).toMatchObject({ value: 'refused RUN_IN_USE' });
     await other.exited;
     await log.append(OPENED);
     await log.close();

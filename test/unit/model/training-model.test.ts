@@ -79,14 +79,14 @@ describe('the loss and gradient of LPLM by scheme C', () => {
       expect(Math.abs(slope - norm), name).toBeLessThan(0.01 * norm + 0.01);
     }
     model.dispose();
-  });
+  }, 120_000);
 
   it('agree with finite differences in single coordinates', () => {
     const model = buildModel(tf, MINI_MODEL, false);
     const { gradient } = gradientOf(model);
     const rng = new PhiloxRng({ seed: 1, stream: 'sampling', substream: 0, step: 0, slot: 0 });
     const h = 0.01;
-    for (let trial = 0; trial < 40; trial += 1) {
+    for (let trial = 0; trial < 16; trial += 1) {
       const i = rng.nextInt(size);
       const lossAt = (step: number) => {
         const moved = flat.slice();

@@ -1,0 +1,1 @@
+export { diskFailure, readFully, readPieces, syncDirectory, writeFully, writing } from './durable.ts';

@@ -1,0 +1,90 @@
+/**
+ * Where time, chance and the process may be seen (STYLE section 3): files that decide are pure, so that
+ * a simulator can run them; the process's arguments, environment and end belong to the commands.
+ */
+import { describe, expect, test } from 'vitest';
+import { sourceFiles } from '../support/source-files.ts';
+
+const files = sourceFiles();
+
+/** Files that decide: same input, same result. A folder stands for all files in it. */
+const PURE = [
+  'coordinator/machine.ts',
+  'coordinator/state.ts',
+  'coordinator/ledger.ts',
+  'coordinator/schedule.ts',
+  'worker/lifecycle.ts',
+  'worker/fragment-store.ts',
+  'worker/thread-messages.ts',
+  'collective/',
+  'base/',
+  'config/deadlines.ts',
+  'config/presets.ts',
+  'protocol/messages.ts',
+  'history/sequence.ts',
+  'history/record.ts',
+  'checkpoint/coverage.ts',
+  'checkpoint/retention.ts',
+  'checkpoint/sections.ts',
+  'data/keyed-permutation.ts',
+  'data/noise.ts',
+  'data/samples.ts',
+  'data/micro-batch.ts',
+];
+
+const IMPURE =
+  /\b(?:Date|performance|setTimeout|setInterval|setImmediate|queueMicrotask|fetch|crypto|console)\b\s*[.(]|\bnew Date\b|\bMath\.random\b|\bprocess\s*\./;
+
+const purest = files.filter(({ path }) =>
+  PURE.some((name) => (name.endsWith('/') ? path.startsWith(name) : path === name)),
+);
+
+describe('pure files', () => {
+  test('all exist', () => {
+    const missing = PURE.filter((name) => !files.some(({ path }) => path.startsWith(name)));
+    expect(missing).toEqual([]);
+  });
+
+  test('import nothing of Node', () => {
+    const wrong = purest.flatMap(({ path, imports }) =>
+      imports.filter(({ target }) => target.startsWith('node:')).map(({ target }) => `${path}: ${target}`),
+    );
+    expect(wrong).toEqual([]);
+  });
+
+  test('see no clock, no chance, no timer and no process', () => {
+    const wrong = purest.flatMap(({ path, code }) => {
+      const found = IMPURE.exec(code);
+      return found === null ? [] : [`${path}: ${found[0]}`];
+    });
+    expect(wrong).toEqual([]);
+  });
+
+  test('chance comes from the counter-based generator everywhere', () => {
+    expect(files.filter(({ code }) => /\bMath\.random\b/.test(code)).map(({ path }) => path)).toEqual([]);
+  });
+});
+
+/** Files outside cli that may touch the environment, and why. */
+const ENVIRONMENT: Readonly<Record<string, string>> = {
+  'queue/private-redis.ts': 'looks for redis-server on the PATH',
+  'engine/tensorflow.ts': 'TensorFlow takes its thread counts and log level from the environment only',
+  'engine/probe.ts': 'the trial process gets the environment that the engine would be loaded with',
+};
+
+describe('the process', () => {
+  test('is ended by commands only, and its arguments are read there', () => {
+    const wrong = files.filter(
+      ({ room, code }) => room !== 'cli' && /\bprocess\s*\.\s*(?:exit|argv|abort|exitCode)\b/.test(code),
+    );
+    expect(wrong.map(({ path }) => path)).toEqual([]);
+  });
+
+  test('its environment is read in commands, and where there is a reason', () => {
+    const readers = files
+      .filter(({ room, code }) => room !== 'cli' && /\bprocess\s*\.\s*env\b/.test(code))
+      .map(({ path }) => path);
+    expect(readers.filter((path) => ENVIRONMENT[path] === undefined)).toEqual([]);
+    expect(Object.keys(ENVIRONMENT).filter((path) => !readers.includes(path))).toEqual([]);
+  });
+});

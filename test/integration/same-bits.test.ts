@@ -1,0 +1,141 @@
+/**
+ * The promise, with real processes: the final weights do not depend on how many workers took part,
+ * how fast each was, who died, or where the run was interrupted; each step is committed once.
+ */
+
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import {
+  committedSteps,
+  digestOf,
+  isCommit,
+  preparedFolder,
+  processesMentioning,
+  recordsOf,
+  run,
+  start,
+} from '../support/lockstep-command.ts';
+
+const STEPS = 12;
+const ALL_STEPS = Array.from({ length: STEPS }, (_, index) => index + 1);
+const LIMIT_MS = 180_000;
+
+let dir = '';
+let data = '';
+let remove = () => {};
+/** `<sha256>  step 12` of an undisturbed run with one worker. */
+let undisturbed = '';
+
+function trainArgs(name: string, ...more: string[]): string[] {
+  return ['train', '--data', data, '--run', join(dir, name), ...more];
+}
+
+const FRESH = [
+  '--preset',
+  'tiny',
+  '--steps',
+  String(STEPS),
+  '--micro-batches',
+  '8',
+  '--set',
+  'checkpoint.every=6',
+];
+
+async function expectSameBits(name: string): Promise<void> {
+  expect(await digestOf(join(dir, name))).toBe(undisturbed);
+  expect(committedSteps(join(dir, name))).toEqual(ALL_STEPS);
+}
+
+beforeAll(async () => {
+  ({ dir, data, remove } = await preparedFolder());
+  const { code, stderr } = await run(trainArgs('one', ...FRESH, '--workers', '1'));
+  expect(code, stderr).toBe(0);
+  undisturbed = await digestOf(join(dir, 'one'));
+}, LIMIT_MS);
+
+afterAll(() => remove());
+
+describe('the same weights to the bit', () => {
+  it('has a digest line of the documented form', () => {
+    expect(undisturbed).toMatch(/^[0-9a-f]{64} {2}step 12$/);
+  });
+
+  it.each([2, 3, 4])('with %i workers', { timeout: LIMIT_MS }, async (workers) => {
+    const name = `${workers}-workers`;
+    const { code, stderr } = await run(trainArgs(name, ...FRESH, '--workers', String(workers)));
+    expect(code, stderr).toBe(0);
+    await expectSameBits(name);
+    const contributors = new Set(
+      recordsOf(join(dir, name)).flatMap((record) =>
+        ((record.slots ?? []) as { worker: string }[]).map((slot) => slot.worker),
+      ),
+    );
+    expect(contributors.size, 'every worker computed something').toBe(workers);
+  });
+
+  it('with one of three workers slowed down', { timeout: LIMIT_MS }, async () => {
+    const slow = ['--workers', '3', '--throttle-worker', '1:400'];
+    const { code, stderr } = await run(trainArgs('slow', ...FRESH, ...slow));
+    expect(code, stderr).toBe(0);
+    await expectSameBits('slow');
+  });
+
+  it('when one of three workers is killed in the middle of a step', { timeout: LIMIT_MS }, async () => {
+    const training = start(trainArgs('killed', ...FRESH, '--workers', '3'));
+    const joined = await training.untilLogged(
+      (line) => line.event === 'workerJoined' && line.worker === 'worker-1',
+    );
+    await training.untilLogged(isCommit(3));
+    process.kill(Number(joined.pid), 'SIGKILL');
+    const lost = await training.untilLogged((line) => line.event === 'workerLost');
+    expect(lost.worker).toBe('worker-1');
+    const { code, stderr } = await training.finished;
+    expect(code, stderr).toBe(0);
+    await expectSameBits('killed');
+  });
+
+  it('when a worker is frozen until it is declared lost, and wakes up', { timeout: LIMIT_MS }, async () => {
+    const training = start(
+      trainArgs('frozen', ...FRESH, '--workers', '2', '--set', 'network.heartbeatLimitMs=1000'),
+    );
+    const joined = await training.untilLogged(
+      (line) => line.event === 'workerJoined' && line.worker === 'worker-1',
+    );
+    await training.untilLogged(isCommit(2));
+    process.kill(Number(joined.pid), 'SIGSTOP');
+    await training.untilLogged((line) => line.event === 'workerLost' && line.worker === 'worker-1');
+    process.kill(Number(joined.pid), 'SIGCONT');
+    const { code, stderr } = await training.finished;
+    expect(code, stderr).toBe(0);
+    await expectSameBits('frozen');
+  });
+
+  it('when it is stopped with a signal and resumed with other workers', { timeout: LIMIT_MS }, async () => {
+    const training = start(trainArgs('stopped', ...FRESH, '--workers', '2'));
+    await training.untilLogged(isCommit(4));
+    training.kill('SIGINT');
+    const first = await training.finished;
+    expect(first.code, first.stderr).toBe(0);
+    expect(first.stdout).toMatch(/stopped at step \d+; go on with --resume/);
+    const second = await run(trainArgs('stopped', '--workers', '3', '--resume'));
+    expect(second.code, second.stderr).toBe(0);
+    await expectSameBits('stopped');
+  });
+
+  it('when everything is killed after the checkpoint of step 6 and resumed', {
+    timeout: LIMIT_MS,
+  }, async () => {
+    const training = start(trainArgs('crashed', ...FRESH, '--workers', '2'));
+    await training.untilLogged((line) => line.event === 'checkpointStored' && line.step === 6);
+    await training.untilLogged(isCommit(8));
+    training.kill('SIGKILL');
+    await training.finished;
+    const resumed = start(trainArgs('crashed', '--workers', '1', '--resume'));
+    const repeated = await resumed.untilLogged(isCommit(7));
+    expect(repeated.repeated, 'steps after the checkpoint are repeated and compared with the log').toBe(true);
+    const { code, stderr } = await resumed.finished;
+    expect(code, stderr).toBe(0);
+    await expectSameBits('crashed');
+    expect(processesMentioning(join(dir, 'crashed')), 'no process is left behind').toEqual([]);
+  });
+});
