@@ -7,7 +7,7 @@ import { Coordinator } from '../coordinator/index.ts';
 import { checkRedis } from '../queue/index.ts';
 import { addRunFlags, atLeastOne, port, type RunFlags } from './flags.ts';
 import { TOKEN_VARIABLE } from './local-workers.ts';
-import { openRunFromFlags } from './open-run.ts';
+import { closeRun, openPlannedRun, planRun } from './open-run.ts';
 import { ProgressDisplay } from './progress.ts';
 import { lineLogger, runCommand, say } from './terminal.ts';
 import { exitCodeOf } from './train.ts';
@@ -40,12 +40,12 @@ export function addCoordinatorCommand(program: Command): void {
 
 async function coordinate(flags: CoordinatorFlags): Promise<number> {
   const token = tokenFromEnvironment();
-  const run = await openRunFromFlags(flags);
-  const deadlines = deadlinesFrom(run.config.network.heartbeatLimitMs);
+  const plan = await planRun(flags);
+  await checkRedis(flags.redis, deadlinesFrom(plan.config.network.heartbeatLimitMs).connectLimitMs);
+  const run = await openPlannedRun(plan);
   const progress = new ProgressDisplay(run.config.steps, lineLogger().child({ run: run.id }));
   let coordinator: Coordinator;
   try {
-    await checkRedis(flags.redis, deadlines.connectLimitMs);
     coordinator = await Coordinator.start({
       run,
       token,
@@ -61,8 +61,7 @@ async function coordinate(flags: CoordinatorFlags): Promise<number> {
       version: lockstepVersion(),
     });
   } catch (error) {
-    await run.log.close();
-    await run.checkpoint?.close();
+    await closeRun(run);
     throw error;
   }
   say(`run ${run.id}: waiting for workers at ${coordinator.endpoint}`);

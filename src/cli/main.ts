@@ -7,6 +7,7 @@ import { addDigestCommand } from './digest.ts';
 import { addDoctorCommand } from './doctor.ts';
 import { addPrepareCommand } from './prepare.ts';
 import { addQuickstartCommand } from './quickstart.ts';
+import { addSampleCommand } from './sample.ts';
 import { addTrainCommand } from './train.ts';
 import { lockstepVersion } from './version.ts';
 import { addWorkerCommand } from './worker.ts';
@@ -24,6 +25,7 @@ addCoordinatorCommand(program);
 addWorkerCommand(program);
 addDigestCommand(program);
 addDoctorCommand(program);
+addSampleCommand(program);
 addConfigCommand(program);
 addQuickstartCommand(program);
 

@@ -7,8 +7,16 @@ import { probeEngine } from '../engine/index.ts';
 import { configTreeOf, type RunFlags } from './flags.ts';
 import { warn } from './terminal.ts';
 
-/** Says what was passed over or repaired on the way. Throws what a person can mend. */
-export async function openRunFromFlags(flags: RunFlags): Promise<RunFolder> {
+/** A run as the flags describe it; nothing is written yet. */
+export interface PlannedRun {
+  readonly dir: string;
+  readonly config: RunConfig;
+  readonly datasetSha256: string;
+  readonly resume: boolean;
+}
+
+/** Throws what a person can mend, before anything is started or written. */
+export async function planRun(flags: RunFlags): Promise<PlannedRun> {
   const resume = flags.resume === true;
   const saved = resume ? await savedConfig(flags.run) : null;
   if (resume && saved === null) {
@@ -21,24 +29,29 @@ export async function openRunFromFlags(flags: RunFlags): Promise<RunFolder> {
     flags.config === undefined ? undefined : { path: flags.config, values: readConfigFile(flags.config) };
   const asked = resolveConfig({ base: saved ?? undefined, file, flags: configTreeOf(flags) });
   const dataset = await openDataset(flags.data, { verifyHashes: false });
-  const { vocabSize, sha256 } = dataset;
+  const { vocabSize, sha256: datasetSha256 } = dataset;
   dataset.close();
-  const config = {
-    ...asked,
-    model: withVocabulary(asked.model, vocabSize, flags.data),
-    engine: await engineOf(asked),
-  };
-  const run = await openRun({ dir: flags.run, config, datasetSha256: sha256, resume });
+  const model = withVocabulary(asked.model, vocabSize, flags.data);
+  const config = { ...asked, model, engine: await engineOf(asked) };
+  return { dir: flags.run, config, datasetSha256, resume };
+}
+
+/** Opens or makes the run's folder, and says what was passed over or repaired on the way. */
+export async function openPlannedRun(plan: PlannedRun): Promise<RunFolder> {
+  const run = await openRun(plan);
   for (const notice of run.notices) warn(notice);
-  if (run.startStep >= config.steps) {
-    await run.log.close();
-    await run.checkpoint?.close();
-    throw new LockstepError(
-      'CONFIG_INVALID',
-      `${flags.run} is complete: it has reached step ${run.startStep} of ${config.steps}; raise --steps to go on`,
-    );
-  }
-  return run;
+  if (run.startStep < run.config.steps) return run;
+  await closeRun(run);
+  throw new LockstepError(
+    'CONFIG_INVALID',
+    `${plan.dir} is complete: it has reached step ${run.startStep} of ${run.config.steps}; raise --steps to go on`,
+  );
+}
+
+/** Lets go of a run that no coordinator has taken over. */
+export async function closeRun(run: RunFolder): Promise<void> {
+  await run.log.close();
+  await run.checkpoint?.close();
 }
 
 function withVocabulary(model: RunConfig['model'], vocabSize: number, data: string): RunConfig['model'] {

@@ -2,24 +2,25 @@
  * `lockstep quickstart`: the main job in a minute. Prepares the shipped corpus, trains a tiny ELMER with
  * two workers, shows what it writes, trains it again with one worker and compares the weights.
  */
+import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import type { Command } from 'commander';
 import { LockstepError } from '../base/index.ts';
 import { MANIFEST_FILE, openDataset, prepareDataset } from '../data/index.ts';
 import { weightsDigest } from './digest.ts';
 import { atLeastOne } from './flags.ts';
 import { describeDataset } from './prepare.ts';
-import { sampleReconstruction } from './sample.ts';
-import { formatCount, isTerminal, runCommand, say, warn } from './terminal.ts';
+import { formatCount, runCommand, say, warn } from './terminal.ts';
 import { exitCodeOf, train } from './train.ts';
 
 const CORPUS = fileURLToPath(new URL('../../corpus/encyclopedia.xml', import.meta.url));
 const VOCAB_SIZE = 2000;
-const SAMPLES = 2;
-const SAMPLE_CHARACTERS = 240;
+const MAIN = fileURLToPath(new URL('./main.js', import.meta.url));
+const execFileAsync = promisify(execFile);
 
 interface QuickstartFlags {
   readonly workers: number;
@@ -54,11 +55,7 @@ async function quickstart(flags: QuickstartFlags): Promise<number> {
   if (stopped) return 0;
 
   heading(3, 'what the checkpoint writes (one pass, all tokens at once)');
-  for (const { source, target, generated } of await sampleReconstruction(first, dataDir, SAMPLES)) {
-    say(`  noised    ${shorten(source)}`);
-    say(`  original  ${shorten(target)}`);
-    say(`  model     ${shorten(generated)}\n`);
-  }
+  await showSamples(first, dataDir);
 
   heading(4, 'the same run again, with one worker');
   const second = join(folder, '1-worker');
@@ -123,8 +120,8 @@ async function trainOnce(
   return outcome.kind === 'stopped';
 }
 
-function shorten(text: string): string {
-  const line = text.replace(/\s+/g, ' ');
-  const width = isTerminal ? Math.max(40, (process.stdout.columns ?? 100) - 14) : SAMPLE_CHARACTERS;
-  return line.length <= width ? line : `${line.slice(0, width - 1)}…`;
+/** In a process of its own: engines write notices of theirs to standard error as they load. */
+async function showSamples(run: string, data: string): Promise<void> {
+  const { stdout } = await execFileAsync(process.execPath, [MAIN, 'sample', run, '--data', data]);
+  process.stdout.write(stdout);
 }

@@ -1,5 +1,6 @@
-/** A taste of what a checkpoint writes: noised corpus text in, the model's one-pass guess out. */
+/** `lockstep sample RUN`: noised text of the data set in, the checkpoint's one-pass guess out. */
 import { join } from 'node:path';
+import type { Command } from 'commander';
 import { LockstepError, layoutSize } from '../base/index.ts';
 import { findNewestValid } from '../checkpoint/index.ts';
 import { CHECKPOINTS_FOLDER, savedConfig } from '../coordinator/index.ts';
@@ -8,7 +9,42 @@ import { loadEngine } from '../engine/index.ts';
 import { createKernels } from '../kernels/index.ts';
 import { createTrainingModel } from '../model/index.ts';
 
-export interface Sample {
+import { atLeastOne } from './flags.ts';
+import { isTerminal, runCommand, say } from './terminal.ts';
+
+/** Characters of a text that are shown where no terminal gives a width. */
+const SHOWN_CHARACTERS = 240;
+
+export function addSampleCommand(program: Command): void {
+  program
+    .command('sample')
+    .description('show what the newest valid checkpoint makes of noised text from the data set')
+    .argument('<run>', 'folder of the run')
+    .requiredOption('--data <dir>', "the run's data set")
+    .option('--count <n>', 'texts', atLeastOne, 2)
+    .action((run: string, flags: { data: string; count: number }) =>
+      runCommand(async () => {
+        for (const { source, target, generated } of await sampleReconstruction(
+          run,
+          flags.data,
+          flags.count,
+        )) {
+          say(`  noised    ${shorten(source)}`);
+          say(`  original  ${shorten(target)}`);
+          say(`  model     ${shorten(generated)}\n`);
+        }
+        return 0;
+      }),
+    );
+}
+
+function shorten(text: string): string {
+  const line = text.replace(/\s+/g, ' ');
+  const width = isTerminal ? Math.max(40, (process.stdout.columns ?? 100) - 14) : SHOWN_CHARACTERS;
+  return line.length <= width ? line : `${line.slice(0, width - 1)}…`;
+}
+
+interface Sample {
   readonly source: string;
   readonly target: string;
   readonly generated: string;
@@ -18,7 +54,7 @@ export interface Sample {
  * Reconstructs rows of the micro-batch of a step that the run has not reached. The number of slots
  * is the configuration's sequence length, never the reference's. Throws CHECKPOINT_INVALID without a checkpoint.
  */
-export async function sampleReconstruction(runDir: string, dataDir: string, rows: number): Promise<Sample[]> {
+async function sampleReconstruction(runDir: string, dataDir: string, rows: number): Promise<Sample[]> {
   const config = await savedConfig(runDir);
   const { checkpoint } = await findNewestValid(join(runDir, CHECKPOINTS_FOLDER));
   if (config === null || checkpoint === null) {

@@ -9,7 +9,7 @@ import { createLogger } from '../logging/index.ts';
 import { checkRedis, type PrivateRedis, startPrivateRedis } from '../queue/index.ts';
 import { addRunFlags, atLeastOne, type RunFlags, wholeNumber } from './flags.ts';
 import { type LocalWorker, startLocalWorker } from './local-workers.ts';
-import { openRunFromFlags } from './open-run.ts';
+import { openPlannedRun, planRun } from './open-run.ts';
 import { ProgressDisplay } from './progress.ts';
 import { isTerminal, lineLogger, runCommand, say } from './terminal.ts';
 import { lockstepVersion } from './version.ts';
@@ -35,17 +35,12 @@ export function addTrainCommand(program: Command): void {
 
 export async function train(flags: TrainFlags): Promise<Outcome> {
   const throttles = parseThrottles(flags.throttleWorker ?? [], flags.workers);
-  const run = await openRunFromFlags(flags);
+  const plan = await planRun(flags);
   let redis: PrivateRedis | null = null;
+  if (flags.redis === undefined) redis = await startPrivateRedis();
+  else await checkRedis(flags.redis, deadlinesFrom(plan.config.network.heartbeatLimitMs).connectLimitMs);
   try {
-    if (flags.redis === undefined) redis = await startPrivateRedis();
-    else await checkRedis(flags.redis, deadlinesFrom(run.config.network.heartbeatLimitMs).connectLimitMs);
-  } catch (error) {
-    await run.log.close();
-    await run.checkpoint?.close();
-    throw error;
-  }
-  try {
+    const run = await openPlannedRun(plan);
     return await trainWith(run, flags, redis?.url ?? flags.redis ?? '', throttles);
   } finally {
     await redis?.stop();

@@ -119,25 +119,32 @@ export class Coordinator {
           coordinator?.post({ type: 'checkpointFailed', step, reason: messageOf(error) }),
       },
     );
-    const control = await ControlServer.bind(
-      `tcp://${options.host}:${options.controlPort === 0 ? '*' : options.controlPort}`,
-      key,
-      workerMessageSchema,
-      deadlines.heartbeatLimitMs,
-      {
-        onMessage: (message) => coordinator?.post({ type: 'messageArrived', message }),
-        onRefused: (reason) => coordinator?.countRefusal(reason),
-        onUnreachable: (incarnation) =>
-          coordinator?.post({ type: 'connectionLost', incarnation, reason: 'its connection closed' }),
-        onDisconnect: () => coordinator?.probe(),
-      },
-    );
-    const producer = await JobProducer.open(options.redisUrl, queueNameOf(run.id), {
-      onError: (reason) => options.logger.warn('queueTrouble', { reason }),
-      onReconnected: () => coordinator?.post({ type: 'queueEmptied' }),
-    });
-    coordinator = new Coordinator(options, deadlines, server, control, producer);
-    return coordinator;
+    let control: ControlServer<WorkerMessage> | null = null;
+    try {
+      control = await ControlServer.bind(
+        `tcp://${options.host}:${options.controlPort === 0 ? '*' : options.controlPort}`,
+        key,
+        workerMessageSchema,
+        deadlines.heartbeatLimitMs,
+        {
+          onMessage: (message) => coordinator?.post({ type: 'messageArrived', message }),
+          onRefused: (reason) => coordinator?.countRefusal(reason),
+          onUnreachable: (incarnation) =>
+            coordinator?.post({ type: 'connectionLost', incarnation, reason: 'its connection closed' }),
+          onDisconnect: () => coordinator?.probe(),
+        },
+      );
+      const producer = await JobProducer.open(options.redisUrl, queueNameOf(run.id), {
+        onError: (reason) => options.logger.warn('queueTrouble', { reason }),
+        onReconnected: () => coordinator?.post({ type: 'queueEmptied' }),
+      });
+      coordinator = new Coordinator(options, deadlines, server, control, producer);
+      return coordinator;
+    } catch (error) {
+      await control?.close();
+      await server.close();
+      throw error;
+    }
   }
 
   private constructor(

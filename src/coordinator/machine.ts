@@ -359,7 +359,10 @@ function onReduceFailed(
 /** Decides what comes next whenever no step is under way: wait, let joiners in, plan, or close. */
 function proceed(turn: Turn): void {
   const { state } = turn;
-  const { settings, stateStep } = state;
+  const { settings } = state;
+  // A checkpoint that is being stored is complete: better to go on from it than from the one before.
+  if (members(state).length === 0 && state.checkpoint === null) rewindToStored(turn);
+  const { stateStep } = state;
   const done = stateStep >= settings.totalSteps;
   if (done || state.stopRequested) {
     close(turn);
@@ -389,11 +392,7 @@ function admitPrepared(turn: Turn): void {
   const { state } = turn;
   const prepared = [...state.workers.values()].filter((worker) => worker.phase === 'prepared');
   if (prepared.length === 0) return;
-  if (members(state).length === 0) {
-    // A checkpoint that is being stored is complete: better to enter with it than with the one before.
-    if (state.checkpoint !== null) return;
-    rewindToStored(turn);
-  }
+  if (members(state).length === 0 && state.checkpoint !== null) return;
   if (state.stateStep === state.storedStep) {
     for (const worker of prepared) {
       updateWorker(turn, worker.incarnation, { phase: 'entering' });
@@ -520,7 +519,7 @@ function close(turn: Turn): void {
   const { state } = turn;
   state.activity = { phase: 'closing' };
   if (state.checkpoint !== null) return;
-  if (state.storedStep === state.stateStep || members(state).length === 0) finishRun(turn);
+  if (state.storedStep === state.stateStep) finishRun(turn);
   else beginCheckpoint(turn);
 }
 
@@ -563,7 +562,8 @@ function beginCheckpoint(turn: Turn): void {
   }
   state.checkpointDue = false;
   const step = state.stateStep;
-  state.checkpoint = { step, pending: new Set(uploaders.map(({ incarnation }) => incarnation)) };
+  const pending = new Set(uploaders.map(({ incarnation }) => incarnation));
+  state.checkpoint = { step, pending, failure: null };
   turn.effects.push({ type: 'beginCheckpoint', step });
   const size = layoutFloats(state);
   uploaders.forEach((worker, rank) => {
@@ -574,12 +574,9 @@ function beginCheckpoint(turn: Turn): void {
 }
 
 function onUploaded(turn: Turn, worker: WorkerRecord, step: number): void {
-  const { checkpoint } = turn.state;
-  if (checkpoint === null || checkpoint.step !== step || !checkpoint.pending.has(worker.incarnation)) return;
-  const pending = new Set(checkpoint.pending);
-  pending.delete(worker.incarnation);
-  turn.state.checkpoint = { ...checkpoint, pending };
-  if (pending.size === 0) turn.effects.push({ type: 'storeCheckpoint', step });
+  if (!isUploading(turn.state, worker, step)) return;
+  endUpload(turn, worker, null);
+  if (turn.state.checkpoint === null) proceedIfWaiting(turn);
 }
 
 function onUploadFailed(
@@ -588,15 +585,38 @@ function onUploadFailed(
   message: Extract<WorkerMessage, { type: 'uploadFailed' }>,
 ): void {
   const { state } = turn;
-  if (state.checkpoint?.step !== message.step) return;
-  abandonCheckpoint(turn, `${worker.worker}: ${message.reason}`);
+  if (!isUploading(state, worker, message.step)) return;
   state.uploadFailures += 1;
+  endUpload(turn, worker, `${worker.worker}: ${message.reason}`);
   if (state.uploadFailures >= UPLOAD_FAILURES_MAX) {
     const reason = `${UPLOAD_FAILURES_MAX} checkpoints in a row could not be uploaded, at last by ${worker.worker}`;
     fail(turn, { code: 'WORKER_LOST', message: `${reason}: ${message.reason}` });
-  } else if (state.activity.phase === 'closing' || state.activity.phase === 'gathering') {
-    proceed(turn);
+  } else if (state.checkpoint === null) {
+    proceedIfWaiting(turn);
   }
+}
+
+function isUploading({ checkpoint }: CoordinatorState, { incarnation }: WorkerRecord, step: number): boolean {
+  return checkpoint?.step === step && checkpoint.pending.has(incarnation);
+}
+
+/** One uploader is done with its part, or will never be; the last one decides what becomes of the checkpoint. */
+function endUpload(turn: Turn, worker: WorkerRecord, failure: string | null): void {
+  const { checkpoint } = turn.state;
+  assert(checkpoint !== null, 'a checkpoint is in flight');
+  const pending = new Set(checkpoint.pending);
+  pending.delete(worker.incarnation);
+  const ended = { ...checkpoint, pending, failure: checkpoint.failure ?? failure };
+  turn.state.checkpoint = ended;
+  if (pending.size > 0) return;
+  if (ended.failure === null) turn.effects.push({ type: 'storeCheckpoint', step: ended.step });
+  else abandonCheckpoint(turn, ended.failure);
+}
+
+/** Whatever waited for the checkpoint's end goes on, or asks for another; a step under way looks when it commits. */
+function proceedIfWaiting(turn: Turn): void {
+  const { phase } = turn.state.activity;
+  if (phase === 'closing' || phase === 'gathering') proceed(turn);
 }
 
 function onCheckpointStored(turn: Turn, step: number): void {
@@ -608,7 +628,7 @@ function onCheckpointStored(turn: Turn, step: number): void {
   // Steps up to the checkpoint are never repeated.
   state.recorded = new Map([...state.recorded].filter(([recordedStep]) => recordedStep > step));
   note(turn, 'info', 'checkpointStored', { step });
-  if (state.activity.phase === 'closing' || state.activity.phase === 'gathering') proceed(turn);
+  proceedIfWaiting(turn);
 }
 
 function abandonCheckpoint(turn: Turn, reason: string): void {
@@ -650,11 +670,10 @@ function loseWorkers(turn: Turn, lost: ReadonlyMap<string, string>): void {
   }
   const wereMembers = removed.some((worker) => worker.phase === 'member');
   if (wereMembers) state.generation += 1;
-  if (
-    state.checkpoint !== null &&
-    removed.some((worker) => state.checkpoint?.pending.has(worker.incarnation))
-  ) {
-    abandonCheckpoint(turn, 'a worker was lost while it uploaded its part');
+  for (const worker of removed) {
+    if (state.checkpoint?.pending.has(worker.incarnation)) {
+      endUpload(turn, worker, `${worker.worker} was lost while it uploaded its part`);
+    }
   }
   continueWithout(turn, wereMembers, lost);
 }

@@ -42,7 +42,7 @@ export const COMMIT_LOG_FILE = 'commits.log';
 
 /**
  * Opens a run for writing; the caller closes its log and checkpoint (the coordinator does).
- * Throws CONFIG_INVALID when the folder holds a run and `resume` is not asked for, CONFIG_MISMATCH
+ * Throws CONFIG_INVALID when the folder holds committed steps and `resume` is not asked for, CONFIG_MISMATCH
  * listing what differs, HISTORY_CORRUPT, CHECKPOINT_INVALID, ADDRESS_IN_USE when it is open elsewhere.
  */
 export async function openRun(options: {
@@ -55,7 +55,7 @@ export async function openRun(options: {
   const log = await CommitLog.open(join(dir, COMMIT_LOG_FILE));
   try {
     const config = { ...options.config };
-    config.optimizer = { ...config.optimizer, decaySteps: config.optimizer.decaySteps ?? config.steps };
+    config.optimizer = withDecayEnd(config);
     const bitDeciding = bitDecidingPart(config, datasetSha256);
     const fingerprint = fingerprintOf(bitDeciding);
     const { opened } = log.history;
@@ -74,7 +74,8 @@ export async function openRun(options: {
       await log.append({ kind: 'opened', runId: id, fingerprint, config, datasetSha256, time: now() });
       return { ...common, id, checkpoint: null, startStep: 0, recorded: new Map(), notices };
     }
-    if (!resume) {
+    // A run that never committed a step has nothing to lose: starting it again is starting it.
+    if (!resume && log.history.lastStep > 0) {
       throw new LockstepError(
         'CONFIG_INVALID',
         `${dir} holds a run already (step ${log.history.lastStep}): add --resume to go on with it, or name another folder with --run`,
@@ -84,7 +85,12 @@ export async function openRun(options: {
     const { checkpoint, rejected } = await findNewestValid(checkpointsDir);
     const startStep = checkpoint?.step ?? 0;
     for (const { step, reason } of rejected) notices.push(passedOver(step, reason, startStep));
-    await log.append({ kind: 'resumed', fromStep: startStep, reason: 'resume', time: now() });
+    await log.append({
+      kind: 'resumed',
+      fromStep: startStep,
+      reason: resume ? 'resume' : 'start',
+      time: now(),
+    });
     const recorded = await recordedAfter(log, startStep);
     return { ...common, id: asRunId(opened.runId), checkpoint, startStep, recorded, notices };
   } catch (error) {
@@ -101,6 +107,12 @@ export async function savedConfig(dir: string): Promise<RunConfig | null> {
     if (record.kind === 'opened') return runConfigSchema.parse(record.config);
   }
   return null;
+}
+
+/** Settles where decay ends at the first start: a later, longer `steps` must not change the rates. */
+function withDecayEnd({ optimizer, steps }: RunConfig): RunConfig['optimizer'] {
+  // A run that ends within its warm-up never decays; the end must lie behind it all the same.
+  return { ...optimizer, decaySteps: optimizer.decaySteps ?? Math.max(steps, optimizer.warmupSteps + 1) };
 }
 
 function refuseOtherConfig(dir: string, saved: unknown, savedDataset: string, ours: BitDeciding): void {

@@ -68,8 +68,13 @@ export type Activity =
 
 export interface CheckpointInFlight {
   readonly step: number;
-  /** Incarnations whose upload is not complete; empty while the coordinator verifies and stores. */
+  /** Incarnations that upload still; empty while the coordinator verifies and stores. */
   readonly pending: ReadonlySet<string>;
+  /**
+   * Why it cannot be completed, or null. It is given up only when nobody uploads any more: a piece of it
+   * must not come in as a piece of the next try, nor its "uploaded" as the next one's.
+   */
+  readonly failure: string | null;
 }
 
 export interface CoordinatorState {

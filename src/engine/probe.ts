@@ -4,6 +4,7 @@
  * in a child process with a time limit.
  */
 import { execFile } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
 import { ENGINE_NAMES, type EngineName } from '../config/index.ts';
 import { TENSORFLOW_PACKAGE, tensorflowEnvironment } from './tensorflow.ts';
 import { WASM_PACKAGE } from './wasm.ts';
@@ -38,7 +39,9 @@ export async function probeEngines(): Promise<readonly EngineProbe[]> {
 
 export function probeEngine(name: EngineName): Promise<EngineProbe> {
   // The `require` of this file: the child finds the same packages wherever it is started.
+  const here = JSON.stringify(fileURLToPath(import.meta.url));
   const script = `
+    require = require('node:module').createRequire(${here});
     const done = (result) => console.log(${JSON.stringify(RESULT_MARK)} + JSON.stringify(result));
     ${TRIALS[name]}`;
   return new Promise((resolve) => {

@@ -39,7 +39,7 @@ export async function loadTensorflow(options: EngineOptions): Promise<LoadedBack
   Object.assign(process.env, tensorflowEnvironment(options));
   // The CommonJS builds: the ES build of tfjs has imports without extensions, which Node refuses.
   const tf = require('@tensorflow/tfjs') as typeof tfjs;
-  require(TENSORFLOW_PACKAGE);
+  withoutArguments(() => require(TENSORFLOW_PACKAGE));
   await tf.ready();
   const backend = tf.backend() as unknown as NodeBackend;
   return {
@@ -48,6 +48,20 @@ export async function loadTensorflow(options: EngineOptions): Promise<LoadedBack
     tf,
     warnings: backend.isUsingGpuDevice ? [] : ['no GPU is visible to TensorFlow; it computes on the CPU'],
   };
+}
+
+/**
+ * The package finds its binary through node-pre-gyp, which reads the whole process's command line: a
+ * flag of ours such as `--dir` is an abbreviation of one of its own, and would send it elsewhere.
+ */
+function withoutArguments(load: () => void): void {
+  const { argv } = process;
+  process.argv = argv.slice(0, 2);
+  try {
+    load();
+  } finally {
+    process.argv = argv;
+  }
 }
 
 function threadsText(threads: number): string {

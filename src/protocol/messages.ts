@@ -14,6 +14,8 @@ const count = z.int().min(0);
 const identifier = z.string().min(1).max(128);
 const digest = z.string().regex(/^[0-9a-f]{32}$/);
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/);
+/** Words for a person; cut rather than refused, because no message may be lost over its explanation. */
+const reason = z.string().transform((text) => text.slice(0, 1024));
 
 const envelope = {
   protocol: z.literal(PROTOCOL_VERSION),
@@ -61,7 +63,7 @@ export const workerMessageSchema = z.discriminatedUnion('type', [
   z.object({
     ...envelope,
     type: z.literal('hello'),
-    name: z.string().max(64).nullable(),
+    name: z.string().min(1).max(64).nullable(),
     host: z.string().max(256),
     pid: count,
     /** Where peers reach this worker's gradient socket. */
@@ -89,7 +91,7 @@ export const workerMessageSchema = z.discriminatedUnion('type', [
     type: z.literal('notFinite'),
     /** The slot whose own gradient is not finite; null when only the sum over all slots is. */
     slot: count.nullable(),
-    reason: z.string().max(1024),
+    reason,
   }),
   z.object({
     ...envelope,
@@ -100,10 +102,10 @@ export const workerMessageSchema = z.discriminatedUnion('type', [
     times: phaseTimesSchema.nullable(),
   }),
   /** The reduction cannot be finished: a fragment was refused, or a peer could not be reached. */
-  z.object({ ...envelope, type: z.literal('reduceFailed'), reason: z.string().max(1024) }),
+  z.object({ ...envelope, type: z.literal('reduceFailed'), reason }),
   z.object({ ...envelope, type: z.literal('uploaded') }),
-  z.object({ ...envelope, type: z.literal('uploadFailed'), reason: z.string().max(1024) }),
-  z.object({ ...envelope, type: z.literal('leaving'), reason: z.string().max(1024) }),
+  z.object({ ...envelope, type: z.literal('uploadFailed'), reason }),
+  z.object({ ...envelope, type: z.literal('leaving'), reason }),
 ]);
 export type WorkerMessage = z.infer<typeof workerMessageSchema>;
 
@@ -127,11 +129,11 @@ export const coordinatorMessageSchema = z.discriminatedUnion('type', [
     queueName: identifier,
     httpUrl: z.string().max(512),
   }),
-  z.object({ ...envelope, type: z.literal('refused'), reason: z.string().max(1024) }),
+  z.object({ ...envelope, type: z.literal('refused'), reason }),
   z.object({ ...envelope, type: z.literal('heartbeat') }),
   z.object({ ...envelope, type: z.literal('enter'), source: stateSourceSchema }),
   z.object({ ...envelope, type: z.literal('granted'), job: identifier }),
-  z.object({ ...envelope, type: z.literal('denied'), job: identifier, reason: z.string().max(256) }),
+  z.object({ ...envelope, type: z.literal('denied'), job: identifier, reason }),
   z.object({
     ...envelope,
     type: z.literal('reduce'),
@@ -140,7 +142,7 @@ export const coordinatorMessageSchema = z.discriminatedUnion('type', [
     /** Rank that computed each slot. */
     slotOwners: z.array(count).min(1).max(65_536),
   }),
-  z.object({ ...envelope, type: z.literal('abort'), reason: z.string().max(1024) }),
+  z.object({ ...envelope, type: z.literal('abort'), reason }),
   z.object({
     ...envelope,
     type: z.literal('commit'),
@@ -155,7 +157,7 @@ export const coordinatorMessageSchema = z.discriminatedUnion('type', [
     offset: count,
     length: count,
   }),
-  z.object({ ...envelope, type: z.literal('stop'), reason: z.string().max(1024) }),
+  z.object({ ...envelope, type: z.literal('stop'), reason }),
 ]);
 export type CoordinatorMessage = z.infer<typeof coordinatorMessageSchema>;
 
@@ -202,9 +204,13 @@ export const jobSchema = z.strictObject({
 });
 export type Job = z.infer<typeof jobSchema>;
 
-/** The queue's id of a job: equal jobs have equal ids, so that adding one twice adds it once. */
-export function jobId(job: Job): string {
-  return `${job.run}-${job.step}-${job.plan}-${job.first}-${job.count}`;
+/**
+ * The queue's id of a job: equal jobs have equal ids, so that adding one twice adds it once. A step that
+ * is planned anew after a rewind belongs to another generation: an old job of it must not pass for a new
+ * one, whose place in the queue it would take and leave empty when it is denied.
+ */
+export function jobId({ run, generation, step, plan, first, count }: Job): string {
+  return `${run}-${generation}-${step}-${plan}-${first}-${count}`;
 }
 
 /** Largest piece of a state vector in one HTTP request, in bytes. */

@@ -9,7 +9,8 @@ const REDIS_VERSION_MIN = '6.2.0';
 
 /** Hides the password of a Redis URL for messages and logs. */
 export function redact(url: string): string {
-  return url.replace(/\/\/[^@/]*@/, '//***@');
+  // Up to the last @: a password that nobody escaped may hold one, or a slash.
+  return url.replace(/\/\/.*@/, '//***@');
 }
 
 /**

@@ -19,7 +19,10 @@ export interface LifecycleSettings {
   readonly helloIntervalMs: number;
 }
 
-type JobStatus = 'asked' | 'granted' | 'computed';
+interface HeldJob {
+  readonly job: Job;
+  readonly status: 'asked' | 'granted' | 'computed';
+}
 
 interface ActiveState {
   readonly phase: 'active';
@@ -28,12 +31,17 @@ interface ActiveState {
   readonly stateStep: number;
   readonly applying: boolean;
   readonly parametersDigest: string;
-  readonly jobs: ReadonlyMap<string, { readonly job: Job; readonly status: JobStatus }>;
+  readonly jobs: ReadonlyMap<string, HeldJob>;
   readonly reduction: {
     readonly generation: number;
     readonly attempt: number;
     readonly voted: boolean;
   } | null;
+  /**
+   * An order to reduce the next step that came while an update is being applied: a worker without slots
+   * may be asked to so early. The reduced vector is the compute thread's until it has answered.
+   */
+  readonly heldOrder: Reduce | null;
   /** A part of the state to upload as soon as the update of its step is applied. */
   readonly snapshot: { readonly step: number; readonly offset: number; readonly length: number } | null;
 }
@@ -231,6 +239,7 @@ function onStateLoaded(turn: Turn, parametersDigest: string): void {
     parametersDigest,
     jobs: new Map(),
     reduction: null,
+    heldOrder: null,
     snapshot: null,
   });
   say(turn, { type: 'ready', parametersDigest });
@@ -259,17 +268,13 @@ function onOrder(turn: Turn, life: ActiveState, message: Order): void {
       return;
     case 'reduce':
       if (message.step !== life.stateStep + 1) return;
-      if (life.reduction !== null) turn.effects.push({ type: 'abortReduction' });
-      setLife(turn, {
-        ...life,
-        reduction: { generation: message.generation, attempt: message.attempt, voted: false },
-      });
-      turn.effects.push({ type: 'startReduction', order: message });
+      if (life.applying) setLife(turn, { ...life, heldOrder: message });
+      else startReduction(turn, life, message);
       return;
     case 'abort':
-      if (life.reduction === null || message.step !== life.stateStep + 1) return;
-      setLife(turn, { ...life, reduction: null });
-      turn.effects.push({ type: 'abortReduction' });
+      if (message.step !== life.stateStep + 1) return;
+      setLife(turn, { ...life, reduction: null, heldOrder: null });
+      if (life.reduction !== null) turn.effects.push({ type: 'abortReduction' });
       return;
     case 'commit':
       onCommit(turn, life, message);
@@ -286,6 +291,13 @@ function onOrder(turn: Turn, life: ActiveState, message: Order): void {
   }
 }
 
+function startReduction(turn: Turn, life: ActiveState, order: Reduce): void {
+  if (life.reduction !== null) turn.effects.push({ type: 'abortReduction' });
+  const { generation, attempt } = order;
+  setLife(turn, { ...life, heldOrder: null, reduction: { generation, attempt, voted: false } });
+  turn.effects.push({ type: 'startReduction', order });
+}
+
 function onCommit(
   turn: Turn,
   life: ActiveState,
@@ -294,8 +306,10 @@ function onCommit(
   // Only an attempt this worker voted for can commit; anything else is a late or foreign verdict.
   if (life.reduction?.voted !== true || message.step !== life.stateStep + 1) return;
   const { step, tokens, learningRate } = message;
-  for (const [id, { job }] of life.jobs) if (job.step <= step) turn.effects.push({ type: 'releaseJob', id });
-  const jobs = new Map([...life.jobs].filter(([, { job }]) => job.step > step));
+  // A job that was asked for keeps its place until the answer comes, which has the next one pulled.
+  const isOver = (held: HeldJob) => held.status !== 'asked' && held.job.step <= step;
+  for (const [id, held] of life.jobs) if (isOver(held)) turn.effects.push({ type: 'releaseJob', id });
+  const jobs = new Map([...life.jobs].filter(([, held]) => !isOver(held)));
   setLife(turn, { ...life, stateStep: step, applying: true, jobs, reduction: null });
   turn.effects.push({ type: 'apply', step, tokens, learningRate });
 }
@@ -354,10 +368,13 @@ function onWork(turn: Turn, life: ActiveState, event: WorkEvent): void {
       say(turn, { type: 'reduceFailed', reason: event.reason }, { attempt: event.attempt });
       return;
     case 'applied': {
-      const { snapshot } = life;
-      setLife(turn, { ...life, applying: false, parametersDigest: event.parametersDigest, snapshot: null });
+      const { snapshot, heldOrder } = life;
+      const { parametersDigest } = event;
+      const applied = { ...life, applying: false, parametersDigest, snapshot: null };
+      setLife(turn, applied);
       if (snapshot !== null && snapshot.step === event.step)
         turn.effects.push({ type: 'upload', ...snapshot });
+      if (heldOrder !== null) startReduction(turn, applied, heldOrder);
       return;
     }
     case 'uploaded':

@@ -78,9 +78,17 @@ export class Reduction {
 
   /** Takes a frame of this attempt; resolves when what followed from it is done. */
   accept({ header, payload }: PeerFrame): Promise<void> {
-    const refusal = this.#refusalOf(header, payload);
-    if (refusal !== null) {
-      this.#context.onRejected(refusal);
+    const { order, onRejected, onFailed } = this.#context;
+    const member = order.members[header.rank];
+    if (member?.incarnation !== header.incarnation) {
+      onRejected(`rank ${header.rank} is not the sender's`);
+      return Promise.resolve();
+    }
+    if (crc32c(payload) !== header.crc) {
+      const reason = `a frame from ${member.worker} arrived damaged`;
+      onRejected(reason);
+      // It is not sent a second time: only another attempt brings what it held.
+      onFailed(reason);
       return Promise.resolve();
     }
     return this.#enter(() => {
@@ -99,13 +107,6 @@ export class Reduction {
   abort(): void {
     this.#aborted = true;
     this.#frames.clear();
-  }
-
-  #refusalOf(header: GradientHeader, payload: Buffer): string | null {
-    const member = this.#context.order.members[header.rank];
-    if (member?.incarnation !== header.incarnation) return `rank ${header.rank} is not the sender's`;
-    if (crc32c(payload) !== header.crc) return `a frame from ${member.worker} arrived damaged`;
-    return null;
   }
 
   /** Events one after the other; an event's effects are done before the next one is taken. */
