@@ -1,0 +1,161 @@
+/**
+ * A cluster as it runs on several hosts: coordinator and workers started on their own, one shared
+ * token, a Redis that is nobody's child. Workers come late, leave, and are turned away.
+ */
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type PrivateRedis, startPrivateRedis } from '../../src/queue/index.ts';
+import {
+  CORPUS,
+  committedSteps,
+  digestOf,
+  isCommit,
+  preparedFolder,
+  type Running,
+  run,
+  start,
+  succeed,
+} from '../support/lockstep-command.ts';
+
+const LIMIT_MS = 180_000;
+const TOKEN = 'a-token-for-tests-of-some-length';
+const STEPS = 10;
+
+let dir = '';
+let data = '';
+let remove = () => {};
+let redis: PrivateRedis;
+
+beforeAll(async () => {
+  ({ dir, data, remove } = await preparedFolder());
+  redis = await startPrivateRedis();
+}, LIMIT_MS);
+afterAll(async () => {
+  await redis.stop();
+  remove();
+});
+
+const settings = ['--preset', 'tiny', '--steps', String(STEPS), '--set', 'checkpoint.every=5'];
+
+interface Cluster {
+  readonly coordinator: Running;
+  readonly endpoint: string;
+}
+
+async function startCoordinator(name: string, ...more: string[]): Promise<Cluster> {
+  const coordinator = start(
+    [
+      ...['coordinator', '--data', data, '--run', join(dir, name), '--redis', redis.url],
+      ...['--port', '0', '--http-port', '0', ...more],
+    ],
+    { env: { LOCKSTEP_TOKEN: TOKEN } },
+  );
+  const endpoint = await new Promise<string>((resolve, reject) => {
+    let text = '';
+    coordinator.child.stdout?.on('data', (chunk: Buffer) => {
+      text += chunk.toString();
+      const found = /waiting for workers at (\S+)/.exec(text)?.[1];
+      if (found !== undefined) resolve(found);
+    });
+    void coordinator.finished.then(({ stderr }) => reject(new Error(stderr)));
+  });
+  return { coordinator, endpoint };
+}
+
+function startWorker(
+  { endpoint }: Cluster,
+  options: { token?: string; data?: string; name?: string } = {},
+): Running {
+  const name = options.name === undefined ? [] : ['--name', options.name];
+  return start(['worker', '--coordinator', endpoint, '--data', options.data ?? data, ...name], {
+    env: { LOCKSTEP_TOKEN: options.token ?? TOKEN },
+  });
+}
+
+describe('a cluster', () => {
+  let alone = '';
+
+  beforeAll(async () => {
+    await succeed(['train', '--data', data, '--run', join(dir, 'alone'), ...settings]);
+    alone = await digestOf(join(dir, 'alone'));
+  }, LIMIT_MS);
+
+  it('takes a worker that comes late and lets one go, with the same weights', {
+    timeout: LIMIT_MS,
+  }, async () => {
+    const cluster = await startCoordinator('late', ...settings);
+    const first = startWorker(cluster, { name: 'first' });
+    await cluster.coordinator.untilLogged(isCommit(2));
+    const second = startWorker(cluster, { name: 'second' });
+    const entered = await cluster.coordinator.untilLogged(
+      (line) => line.event === 'workerEntered' && line.worker === 'second',
+    );
+    const step = Number(entered.step);
+    expect(step, 'it entered with the state of a committed step').toBeGreaterThanOrEqual(2);
+    await cluster.coordinator.untilLogged(isCommit(step + 1));
+    first.kill('SIGTERM');
+    expect((await first.finished).code, 'a worker that is asked to leave ends well').toBe(0);
+    const { code, stderr } = await cluster.coordinator.finished;
+    expect(code, stderr).toBe(0);
+    expect((await second.finished).code).toBe(0);
+    expect(await digestOf(join(dir, 'late'))).toBe(alone);
+    expect(committedSteps(join(dir, 'late'))).toEqual(Array.from({ length: STEPS }, (_, index) => index + 1));
+  });
+
+  it('turns away a wrong token, a taken name and other data, and goes on', {
+    timeout: LIMIT_MS,
+  }, async () => {
+    const other = join(dir, 'other-data');
+    await succeed(['prepare', CORPUS, '--out', other, '--vocab-size', '700']);
+    const cluster = await startCoordinator('guarded', ...settings, '--min-workers', '1');
+    const strangers = [
+      startWorker(cluster, { token: 'some-other-token-of-some-length' }),
+      startWorker(cluster, { data: other, name: 'other' }),
+    ];
+    const otherData = await strangers[1]!.finished;
+    expect(otherData.code).toBe(1);
+    expect(otherData.stderr).toMatch(/CONFIG_MISMATCH: .*manifest\.json has SHA-256 .* is expected/);
+    await cluster.coordinator.untilLogged(
+      (line) => line.event === 'frameRefused' && String(line.reason).includes('token'),
+    );
+    const good = startWorker(cluster, { name: 'good' });
+    await cluster.coordinator.untilLogged(isCommit(1));
+    const namesake = await startWorker(cluster, { name: 'good' }).finished;
+    expect(namesake.code).toBe(1);
+    expect(namesake.stderr).toMatch(/CONNECTION_REFUSED: a worker named good is in the run already/);
+    const { code, stderr } = await cluster.coordinator.finished;
+    expect(code, stderr).toBe(0);
+    expect((await good.finished).code).toBe(0);
+    const lost = await strangers[0]!.finished;
+    expect(lost.stderr).toMatch(/COORDINATOR_LOST: the coordinator has not answered for \d+ s/);
+    expect(await digestOf(join(dir, 'guarded'))).toBe(alone);
+  });
+
+  it('goes back to the checkpoint when its last worker dies, and repeats the steps after it', {
+    timeout: LIMIT_MS,
+  }, async () => {
+    const cluster = await startCoordinator('orphaned', ...settings);
+    const first = startWorker(cluster, { name: 'first' });
+    await cluster.coordinator.untilLogged((line) => line.event === 'checkpointStored' && line.step === 5);
+    await cluster.coordinator.untilLogged(isCommit(7));
+    first.kill('SIGKILL');
+    await cluster.coordinator.untilLogged((line) => line.event === 'workerLost');
+    startWorker(cluster, { name: 'second' });
+    await cluster.coordinator.untilLogged((line) => line.event === 'rewound' && line.to === 5);
+    const { code, stderr } = await cluster.coordinator.finished;
+    expect(code, stderr).toBe(0);
+    expect(await digestOf(join(dir, 'orphaned'))).toBe(alone);
+    expect(committedSteps(join(dir, 'orphaned'))).toEqual(
+      Array.from({ length: STEPS }, (_, index) => index + 1),
+    );
+  });
+
+  it('does the quickstart', { timeout: LIMIT_MS }, async () => {
+    const { code, stdout, stderr } = await run(['quickstart', '--dir', join(dir, 'quick'), '--steps', '3']);
+    expect(code, stderr).toBe(0);
+    expect(stdout).toMatch(
+      /2 workers {2}([0-9a-f]{64}) {2}step 3\n {2}1 worker {3}\1 {2}step 3\n {2}the same to the bit/,
+    );
+    expect(stdout).toMatch(/noised {4}\S.*\n {2}original {2}\S.*\n {2}model/);
+  });
+});
