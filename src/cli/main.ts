@@ -9,6 +9,7 @@ import { addPrepareCommand } from './prepare.ts';
 import { addQuickstartCommand } from './quickstart.ts';
 import { addSampleCommand } from './sample.ts';
 import { addTrainCommand } from './train.ts';
+import { addVerifyCommand } from './verify.ts';
 import { lockstepVersion } from './version.ts';
 import { addWorkerCommand } from './worker.ts';
 
@@ -24,6 +25,7 @@ addTrainCommand(program);
 addCoordinatorCommand(program);
 addWorkerCommand(program);
 addDigestCommand(program);
+addVerifyCommand(program);
 addDoctorCommand(program);
 addSampleCommand(program);
 addConfigCommand(program);

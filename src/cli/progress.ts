@@ -38,19 +38,20 @@ export class ProgressDisplay implements CoordinatorListener {
       loss: Number(loss.toFixed(4)),
       learningRate: record.learningRate,
       tokens: record.tokens,
-      tokensPerSecond: Math.round(this.#tokensPerSecond ?? 0),
+      tokensPerSecond: this.#tokensPerSecond === null ? null : Math.round(this.#tokensPerSecond),
       workers,
       ...(repeated ? { repeated } : {}),
     });
     if (!isTerminal) return;
-    const left = (this.#totalSteps - record.step) * (this.#msPerStep ?? 0);
     this.#live = [
       `step ${record.step}/${this.#totalSteps}`,
       `loss ${loss.toFixed(3)}`,
       `lr ${record.learningRate.toExponential(1)}`,
-      `${formatCount(this.#tokensPerSecond ?? 0)} tokens/s`,
+      ...(this.#tokensPerSecond === null ? [] : [`${formatCount(this.#tokensPerSecond)} tokens/s`]),
       `${workers} ${workers === 1 ? 'worker' : 'workers'}`,
-      `${formatDuration(left)} left`,
+      ...(this.#msPerStep === null
+        ? []
+        : [`${formatDuration((this.#totalSteps - record.step) * this.#msPerStep)} left`]),
       ...(repeated ? ['(repeating)'] : []),
     ].join('  ');
     this.#redraw();

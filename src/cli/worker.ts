@@ -1,7 +1,7 @@
 /** `lockstep worker`: one worker process on one device. */
 import { hostname } from 'node:os';
 import type { Command } from 'commander';
-import { ERROR_CODES, type ErrorCode, LockstepError } from '../base/index.ts';
+import { LockstepError } from '../base/index.ts';
 import { startWorker } from '../worker/index.ts';
 import { tokenFromEnvironment } from './coordinator.ts';
 import { wholeNumber } from './flags.ts';
@@ -59,6 +59,6 @@ async function work(flags: WorkerFlags): Promise<number> {
   process.removeAllListeners('disconnect');
   if (process.connected === true) process.disconnect();
   if (outcome.kind === 'stopped') return 0;
-  if (outcome.code in ERROR_CODES) throw new LockstepError(outcome.code as ErrorCode, outcome.reason);
-  throw new Error(outcome.reason);
+  if (outcome.code === 'UNEXPECTED') throw new Error(outcome.reason);
+  throw new LockstepError(outcome.code, outcome.reason);
 }

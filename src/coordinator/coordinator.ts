@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import {
   assert,
+  LockstepError,
   type Logger,
   layoutOf,
   messageOf,
@@ -93,7 +94,11 @@ export class Coordinator {
   #lastTickMs = performance.now();
   #enqueuing: Promise<void> = Promise.resolve();
   /** The checkpoint being written, and what is known of its step. */
-  #writing: { readonly writer: CheckpointWriter; readonly progress: Progress } | null = null;
+  #writing: {
+    readonly writer: CheckpointWriter;
+    readonly attempt: number;
+    readonly progress: Progress;
+  } | null = null;
   #storing: Promise<void> = Promise.resolve();
   /** The newest stored checkpoint, served to joiners; null before the first. */
   #reader: CheckpointReader | null;
@@ -113,10 +118,9 @@ export class Coordinator {
       run.id,
       deriveKey(options.token, 'http'),
       {
-        writerOf: (step) => coordinator?.writerOf(step) ?? null,
+        writerOf: (step, attempt) => coordinator?.writerOf(step, attempt) ?? null,
         readerOf: (step) => coordinator?.readerOf(step) ?? null,
-        onWriteFailed: (step, error) =>
-          coordinator?.post({ type: 'checkpointFailed', step, reason: messageOf(error) }),
+        onWriteFailed: (step, error) => coordinator?.post(checkpointFailure(step, error)),
       },
     );
     let control: ControlServer<WorkerMessage> | null = null;
@@ -217,8 +221,9 @@ export class Coordinator {
     if (!this.#running) void this.#run();
   }
 
-  writerOf(step: number): CheckpointWriter | null {
-    return this.#writing?.writer.step === step ? this.#writing.writer : null;
+  writerOf(step: number, attempt: number): CheckpointWriter | null {
+    const writing = this.#writing;
+    return writing?.writer.step === step && writing.attempt === attempt ? writing.writer : null;
   }
 
   readerOf(step: number): CheckpointReader | null {
@@ -261,7 +266,12 @@ export class Coordinator {
         for (const effect of effects) await this.#carryOut(effect);
       }
     } catch (error) {
-      this.#closed = true;
+      // The log does not take a commit, or a defect: nobody was told of what is not on disk.
+      const reason = messageOf(error);
+      for (const to of this.#state.workers.keys()) {
+        this.#control.send(to, { ...this.#envelope(), ...this.#position(), type: 'stop', reason });
+      }
+      this.#inbox = [];
       this.#reject(error);
     } finally {
       this.#running = false;
@@ -294,7 +304,7 @@ export class Coordinator {
         }
         return;
       case 'beginCheckpoint':
-        await this.#beginCheckpoint(effect.step);
+        await this.#beginCheckpoint(effect.step, effect.attempt);
         return;
       case 'storeCheckpoint':
         this.#storing = this.#storeCheckpoint(effect.step);
@@ -327,7 +337,7 @@ export class Coordinator {
     const { run, advertisedRedisUrl, advertisedHost } = this.#options;
     this.#control.send(to, {
       ...this.#envelope(),
-      ...this.#epoch(),
+      ...this.#position(),
       type: 'welcome',
       worker,
       config: run.config,
@@ -340,12 +350,12 @@ export class Coordinator {
   }
 
   /** Where the run stands, for messages that speak of no step in particular. */
-  #epoch(): Pick<Envelope, 'generation' | 'step' | 'attempt'> {
+  #position(): Pick<Envelope, 'generation' | 'step' | 'attempt'> {
     return { generation: this.#state.generation, step: this.#state.stateStep, attempt: 0 };
   }
 
   #heartbeat(incarnation: string): void {
-    this.#control.send(incarnation, { ...this.#envelope(), ...this.#epoch(), type: 'heartbeat' });
+    this.#control.send(incarnation, { ...this.#envelope(), ...this.#position(), type: 'heartbeat' });
   }
 
   /**
@@ -381,15 +391,15 @@ export class Coordinator {
     };
   }
 
-  async #beginCheckpoint(step: number): Promise<void> {
+  async #beginCheckpoint(step: number, attempt: number): Promise<void> {
     assert(this.#committed.step === step, `the state is that of step ${this.#committed.step}, not ${step}`);
     const { layoutKey } = this.#state;
     assert(layoutKey !== null, 'members have told their layout');
     try {
       const writer = await this.#options.run.store.begin({ step, layout: layoutOfKey(layoutKey) });
-      this.#writing = { writer, progress: this.#committed };
+      this.#writing = { writer, attempt, progress: this.#committed };
     } catch (error) {
-      this.post({ type: 'checkpointFailed', step, reason: messageOf(error) });
+      this.post(checkpointFailure(step, error));
     }
   }
 
@@ -425,7 +435,7 @@ export class Coordinator {
       this.post({ type: 'checkpointStored', step });
     } catch (error) {
       this.#writing = null;
-      this.post({ type: 'checkpointFailed', step, reason: messageOf(error) });
+      this.post(checkpointFailure(step, error));
     }
   }
 }
@@ -436,6 +446,11 @@ interface Progress {
   /** Real target tokens of all steps so far. */
   readonly tokensSeen: number;
   readonly commit: { readonly gradientDigest: string; readonly parametersDigest: string } | null;
+}
+
+function checkpointFailure(step: number, error: unknown): CoordinatorEvent {
+  const code = error instanceof LockstepError ? error.code : 'DISK_FULL';
+  return { type: 'checkpointFailed', step, code, reason: messageOf(error) };
 }
 
 function now(): string {

@@ -20,6 +20,7 @@ import {
 } from './ledger.ts';
 import { learningRateAt } from './schedule.ts';
 import type {
+  CheckpointInFlight,
   CommittedStep,
   CoordinatorEffect,
   CoordinatorEvent,
@@ -68,6 +69,7 @@ export function initialState(
     engineVersion: null,
     checkpoint: null,
     checkpointDue: false,
+    numCheckpoints: 0,
     uploadFailures: 0,
     stopRequested: false,
     startedComputing: false,
@@ -100,7 +102,7 @@ export function transition(state: CoordinatorState, event: CoordinatorEvent): Tr
       onCheckpointStored(turn, event.step);
       break;
     case 'checkpointFailed':
-      fail(turn, { code: 'DISK_FULL', message: event.reason });
+      fail(turn, { code: event.code, message: event.reason });
       break;
     default:
       unreachable(event);
@@ -149,7 +151,7 @@ function onMessage(turn: Turn, message: WorkerMessage): void {
       onReduceFailed(turn, worker, message);
       return;
     case 'uploaded':
-      onUploaded(turn, worker, message.step);
+      onUploaded(turn, worker, message);
       return;
     case 'uploadFailed':
       onUploadFailed(turn, worker, message);
@@ -563,20 +565,29 @@ function beginCheckpoint(turn: Turn): void {
   state.checkpointDue = false;
   const step = state.stateStep;
   const pending = new Set(uploaders.map(({ incarnation }) => incarnation));
-  state.checkpoint = { step, pending, failure: null };
-  turn.effects.push({ type: 'beginCheckpoint', step });
+  state.numCheckpoints += 1;
+  const attempt = state.numCheckpoints;
+  state.checkpoint = { step, attempt, pending };
+  turn.effects.push({ type: 'beginCheckpoint', step, attempt });
   const size = layoutFloats(state);
   uploaders.forEach((worker, rank) => {
     const offset = Math.floor((size * rank) / uploaders.length);
     const end = Math.floor((size * (rank + 1)) / uploaders.length);
-    say(turn, worker.incarnation, { type: 'snapshot', offset, length: end - offset }, { step });
+    say(turn, worker.incarnation, { type: 'snapshot', offset, length: end - offset }, { step, attempt });
   });
 }
 
-function onUploaded(turn: Turn, worker: WorkerRecord, step: number): void {
-  if (!isUploading(turn.state, worker, step)) return;
-  endUpload(turn, worker, null);
-  if (turn.state.checkpoint === null) proceedIfWaiting(turn);
+function onUploaded(
+  turn: Turn,
+  worker: WorkerRecord,
+  message: Extract<WorkerMessage, { type: 'uploaded' }>,
+): void {
+  const { checkpoint } = turn.state;
+  if (checkpoint === null || !isUploading(checkpoint, message)) return;
+  const pending = new Set(checkpoint.pending);
+  pending.delete(worker.incarnation);
+  turn.state.checkpoint = { ...checkpoint, pending };
+  if (pending.size === 0) turn.effects.push({ type: 'storeCheckpoint', step: checkpoint.step });
 }
 
 function onUploadFailed(
@@ -585,32 +596,19 @@ function onUploadFailed(
   message: Extract<WorkerMessage, { type: 'uploadFailed' }>,
 ): void {
   const { state } = turn;
-  if (!isUploading(state, worker, message.step)) return;
+  if (state.checkpoint === null || !isUploading(state.checkpoint, message)) return;
+  abandonCheckpoint(turn, `${worker.worker}: ${message.reason}`);
   state.uploadFailures += 1;
-  endUpload(turn, worker, `${worker.worker}: ${message.reason}`);
   if (state.uploadFailures >= UPLOAD_FAILURES_MAX) {
     const reason = `${UPLOAD_FAILURES_MAX} checkpoints in a row could not be uploaded, at last by ${worker.worker}`;
     fail(turn, { code: 'WORKER_LOST', message: `${reason}: ${message.reason}` });
-  } else if (state.checkpoint === null) {
+  } else {
     proceedIfWaiting(turn);
   }
 }
 
-function isUploading({ checkpoint }: CoordinatorState, { incarnation }: WorkerRecord, step: number): boolean {
-  return checkpoint?.step === step && checkpoint.pending.has(incarnation);
-}
-
-/** One uploader is done with its part, or will never be; the last one decides what becomes of the checkpoint. */
-function endUpload(turn: Turn, worker: WorkerRecord, failure: string | null): void {
-  const { checkpoint } = turn.state;
-  assert(checkpoint !== null, 'a checkpoint is in flight');
-  const pending = new Set(checkpoint.pending);
-  pending.delete(worker.incarnation);
-  const ended = { ...checkpoint, pending, failure: checkpoint.failure ?? failure };
-  turn.state.checkpoint = ended;
-  if (pending.size > 0) return;
-  if (ended.failure === null) turn.effects.push({ type: 'storeCheckpoint', step: ended.step });
-  else abandonCheckpoint(turn, ended.failure);
+function isUploading(checkpoint: CheckpointInFlight, { incarnation, step, attempt }: WorkerMessage): boolean {
+  return checkpoint.step === step && checkpoint.attempt === attempt && checkpoint.pending.has(incarnation);
 }
 
 /** Whatever waited for the checkpoint's end goes on, or asks for another; a step under way looks when it commits. */
@@ -670,10 +668,9 @@ function loseWorkers(turn: Turn, lost: ReadonlyMap<string, string>): void {
   }
   const wereMembers = removed.some((worker) => worker.phase === 'member');
   if (wereMembers) state.generation += 1;
-  for (const worker of removed) {
-    if (state.checkpoint?.pending.has(worker.incarnation)) {
-      endUpload(turn, worker, `${worker.worker} was lost while it uploaded its part`);
-    }
+  const uploader = removed.find((worker) => state.checkpoint?.pending.has(worker.incarnation));
+  if (uploader !== undefined) {
+    abandonCheckpoint(turn, `${uploader.worker} was lost while it uploaded its part`);
   }
   continueWithout(turn, wereMembers, lost);
 }

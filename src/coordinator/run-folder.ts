@@ -55,7 +55,7 @@ export async function openRun(options: {
   const log = await CommitLog.open(join(dir, COMMIT_LOG_FILE));
   try {
     const config = { ...options.config };
-    config.optimizer = withDecayEnd(config);
+    config.optimizer = { ...config.optimizer, decaySteps: config.optimizer.decaySteps ?? config.steps };
     const bitDeciding = bitDecidingPart(config, datasetSha256);
     const fingerprint = fingerprintOf(bitDeciding);
     const { opened } = log.history;
@@ -107,12 +107,6 @@ export async function savedConfig(dir: string): Promise<RunConfig | null> {
     if (record.kind === 'opened') return runConfigSchema.parse(record.config);
   }
   return null;
-}
-
-/** Settles where decay ends at the first start: a later, longer `steps` must not change the rates. */
-function withDecayEnd({ optimizer, steps }: RunConfig): RunConfig['optimizer'] {
-  // A run that ends within its warm-up never decays; the end must lie behind it all the same.
-  return { ...optimizer, decaySteps: optimizer.decaySteps ?? Math.max(steps, optimizer.warmupSteps + 1) };
 }
 
 function refuseOtherConfig(dir: string, saved: unknown, savedDataset: string, ours: BitDeciding): void {

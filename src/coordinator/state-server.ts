@@ -1,7 +1,7 @@
 /**
  * The coordinator's HTTP side: members upload their parts of a checkpoint, joiners download it.
  *
- *   PUT /runs/:run/checkpoints/:step/:section?offset=N            body: little-endian float32
+ *   PUT /runs/:run/checkpoints/:step/:section?attempt=K&offset=N  body: little-endian float32
  *   GET /runs/:run/checkpoints/:step/:section?offset=N&length=N   both in floats
  *
  * Every request carries the key derived from the cluster's token; an upload carries the CRC-32C of
@@ -11,7 +11,7 @@ import { timingSafeEqual } from 'node:crypto';
 import { crc32c } from '@node-rs/crc32';
 import Fastify, { type FastifyInstance } from 'fastify';
 import { z } from 'zod';
-import { LockstepError, messageOf, systemCodeOf } from '../base/index.ts';
+import { InvariantError, LockstepError, messageOf, systemCodeOf } from '../base/index.ts';
 import { type CheckpointReader, type CheckpointWriter, SECTIONS } from '../checkpoint/index.ts';
 import { CRC_HEADER, STATE_PIECE_BYTES } from '../protocol/index.ts';
 
@@ -20,12 +20,13 @@ const placeSchema = z.object({
   step: z.coerce.number().int().min(0),
   section: z.enum(SECTIONS),
 });
-const uploadSchema = z.object({ offset: z.coerce.number().int().min(0) });
-const downloadSchema = uploadSchema.extend({ length: z.coerce.number().int().min(1) });
+const count = z.coerce.number().int().min(0);
+const uploadSchema = z.object({ attempt: count, offset: count });
+const downloadSchema = z.object({ offset: count, length: z.coerce.number().int().min(1) });
 
 export interface StateServerSource {
-  /** The checkpoint of this step that is being written, or null. */
-  writerOf(step: number): CheckpointWriter | null;
+  /** What this try at a checkpoint of this step is written to; null when it is over. */
+  writerOf(step: number, attempt: number): CheckpointWriter | null;
   /** The stored checkpoint of this step, or null. */
   readerOf(step: number): CheckpointReader | null;
   /** A write to disk failed; the uploader is told, and the run decides. */
@@ -90,7 +91,7 @@ function addRoutes(app: FastifyInstance, run: string, source: StateServerSource)
 
   app.put(path, async (request, reply) => {
     const { run: named, step, section } = placeSchema.parse(request.params);
-    const { offset } = uploadSchema.parse(request.query);
+    const { attempt, offset } = uploadSchema.parse(request.query);
     const body = request.body;
     if (named !== run) return reply.code(404).send({ error: `this is run ${run}` });
     if (!Buffer.isBuffer(body) || body.length === 0 || body.length % 4 !== 0) {
@@ -99,12 +100,14 @@ function addRoutes(app: FastifyInstance, run: string, source: StateServerSource)
     if (request.headers[CRC_HEADER] !== String(crc32c(body))) {
       return reply.code(400).send({ error: `${CRC_HEADER} does not match the body` });
     }
-    const writer = source.writerOf(step);
+    const writer = source.writerOf(step, attempt);
     if (writer === null)
       return reply.code(409).send({ error: `no checkpoint of step ${step} is being written` });
     try {
       await writer.write(section, offset, body);
     } catch (error) {
+      // A piece that does not fit is its sender's trouble; only the disk's is the run's.
+      if (error instanceof InvariantError) return reply.code(409).send({ error: error.message });
       source.onWriteFailed(step, error);
       throw error;
     }

@@ -2,7 +2,7 @@
  * The coordinator's state, the events that move it and the effects it decides on: all plain data.
  * machine.ts holds the transitions.
  */
-import type { LogFields } from '../base/index.ts';
+import type { ErrorCode, LogFields } from '../base/index.ts';
 import type { OptimizerConfig } from '../config/index.ts';
 import type { CoordinatorMessage, Job, PhaseTimes, Said, WorkerMessage } from '../protocol/index.ts';
 import type { Ledger } from './ledger.ts';
@@ -68,13 +68,10 @@ export type Activity =
 
 export interface CheckpointInFlight {
   readonly step: number;
-  /** Incarnations that upload still; empty while the coordinator verifies and stores. */
+  /** Tells tries apart: what is left of one that was given up must not come in as a part of the next. */
+  readonly attempt: number;
+  /** Incarnations whose upload is not complete; empty while the coordinator verifies and stores. */
   readonly pending: ReadonlySet<string>;
-  /**
-   * Why it cannot be completed, or null. It is given up only when nobody uploads any more: a piece of it
-   * must not come in as a piece of the next try, nor its "uploaded" as the next one's.
-   */
-  readonly failure: string | null;
 }
 
 export interface CoordinatorState {
@@ -95,6 +92,8 @@ export interface CoordinatorState {
   readonly checkpoint: CheckpointInFlight | null;
   /** A checkpoint is wanted at the next commit. */
   readonly checkpointDue: boolean;
+  /** Checkpoints begun so far. */
+  readonly numCheckpoints: number;
   /** Checkpoints in a row that a worker could not upload its part of. */
   readonly uploadFailures: number;
   readonly stopRequested: boolean;
@@ -109,7 +108,12 @@ export type CoordinatorEvent =
   | { readonly type: 'stopRequested' }
   | { readonly type: 'queueEmptied' }
   | { readonly type: 'checkpointStored'; readonly step: number }
-  | { readonly type: 'checkpointFailed'; readonly step: number; readonly reason: string };
+  | {
+      readonly type: 'checkpointFailed';
+      readonly step: number;
+      readonly code: ErrorCode;
+      readonly reason: string;
+    };
 
 /** One committed step, as it goes to the commit log. */
 export interface CommittedStep {
@@ -131,7 +135,7 @@ export type Outcome =
   | { readonly kind: 'failed'; readonly step: number; readonly failure: Failure };
 
 export interface Failure {
-  readonly code: 'NOT_FINITE' | 'DIVERGED' | 'DISK_FULL' | 'CONFIG_MISMATCH' | 'WORKER_LOST';
+  readonly code: ErrorCode;
   readonly message: string;
 }
 
@@ -146,7 +150,7 @@ export type CoordinatorEffect =
   | { readonly type: 'appendCommit'; readonly record: CommittedStep }
   /** The run has come to its end, or was told to stop, after this step. */
   | { readonly type: 'appendFinished'; readonly step: number }
-  | { readonly type: 'beginCheckpoint'; readonly step: number }
+  | { readonly type: 'beginCheckpoint'; readonly step: number; readonly attempt: number }
   | { readonly type: 'storeCheckpoint'; readonly step: number }
   | { readonly type: 'abortCheckpoint'; readonly step: number; readonly reason: string }
   | { readonly type: 'committed'; readonly record: CommittedStep; readonly repeated: boolean }

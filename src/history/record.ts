@@ -51,9 +51,11 @@ const committedSchema = z
     slots: z.array(slotSchema).min(1),
     time: timeSchema,
   })
-  .refine((record) => record.tokens === record.slots.reduce((sum, slot) => sum + slot.tokens, 0), {
-    path: ['tokens'],
-    message: 'must be the sum of the tokens of all slots',
+  .superRefine(({ step, tokens, slots }, context) => {
+    const sum = slots.reduce((total, slot) => total + slot.tokens, 0);
+    if (tokens === sum) return;
+    const message = `${tokens} in step ${step} instead of ${sum}, the sum of the tokens of all slots`;
+    context.addIssue({ code: 'custom', path: ['tokens'], message });
   });
 
 const checkpointedSchema = z.strictObject({

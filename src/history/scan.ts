@@ -86,7 +86,8 @@ export async function* readHistory(path: string): AsyncGenerator<HistoryRecord> 
   }
 }
 
-async function openLog(path: string): Promise<FileHandle> {
+/** Opens a log for reading only. Throws DATA_MISSING. */
+export async function openLog(path: string): Promise<FileHandle> {
   try {
     return await open(path, 'r');
   } catch (error) {

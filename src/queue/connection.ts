@@ -28,6 +28,11 @@ export async function checkRedis(url: string, limitMs: number): Promise<{ versio
   redis.on('error', (error) => {
     connectionError ??= error;
   });
+  // The client's own limit covers the connection only: whatever took it may never answer.
+  const timer = setTimeout(() => {
+    connectionError ??= new Error(`no answer within ${limitMs} ms`);
+    redis.disconnect();
+  }, limitMs);
   try {
     await redis.connect();
     const info = await redis.info('server');
@@ -48,6 +53,7 @@ export async function checkRedis(url: string, limitMs: number): Promise<{ versio
       { cause: error },
     );
   } finally {
+    clearTimeout(timer);
     redis.disconnect();
   }
 }

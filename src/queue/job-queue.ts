@@ -15,6 +15,8 @@ import { createConnection } from './connection.ts';
 const JOB_NAME = 'slots';
 /** Stalled jobs go back to the queue as often as it takes; the ledger, not a counter, ends a job's life. */
 const STALLED_COUNT_MAX = 1_000_000;
+/** Between looks at a queue whose Redis does not answer. */
+const RETRY_MS = 200;
 
 export interface ProducerHandlers {
   onError(reason: string): void;
@@ -32,7 +34,7 @@ export class JobProducer {
       connection,
       defaultJobOptions: { removeOnComplete: true, removeOnFail: true },
     });
-    queue.on('error', (error) => handlers.onError(messageOf(error)));
+    queue.on('error', sayOnce(handlers.onError));
     await queue.waitUntilReady();
     connection.on('ready', () => handlers.onReconnected());
     // What an earlier coordinator of this run left behind is planned anew from the commit log.
@@ -60,6 +62,16 @@ export class JobProducer {
     await this.#queue.close();
     this.#connection.disconnect();
   }
+}
+
+/** A lost Redis raises the same error many times a second; one line tells it. */
+function sayOnce(say: (reason: string) => void): (error: Error) => void {
+  let last = '';
+  return (error) => {
+    const reason = messageOf(error);
+    if (reason !== last) say(reason);
+    last = reason;
+  };
 }
 
 /** A job taken from the queue, held under a lock until its step commits. */
@@ -92,7 +104,7 @@ export class JobConsumer {
       stalledInterval: deadlines.stalledCheckMs,
       maxStalledCount: STALLED_COUNT_MAX,
     });
-    worker.on('error', (error) => onError(messageOf(error)));
+    worker.on('error', sayOnce(onError));
     await worker.waitUntilReady();
     await worker.startStalledCheckTimer();
     return new JobConsumer(worker, connection, token, deadlines);
@@ -109,8 +121,8 @@ export class JobConsumer {
   /** Waits for the next job; null when closed. A job whose content is no job of ours is thrown out. */
   async next(): Promise<LeasedJob | null> {
     while (!this.#closed) {
-      const queued = await this.#worker.getNextJob(this.#token, { block: true });
-      if (queued === undefined || queued.id === undefined) continue;
+      const queued = await this.#fetch();
+      if (queued === null || queued.id === undefined) continue;
       const parsed = jobSchema.safeParse(queued.data);
       if (!parsed.success || jobId(parsed.data) !== queued.id) {
         await queued.moveToFailed(new Error('not a job of this protocol'), this.#token, false);
@@ -120,6 +132,17 @@ export class JobConsumer {
       return { id: queued.id, job: parsed.data };
     }
     return null;
+  }
+
+  /** One look at the queue, blocking until its limit; null when there was nothing, or no Redis. */
+  async #fetch(): Promise<QueueJob | null> {
+    try {
+      return (await this.#worker.getNextJob(this.#token, { block: true })) ?? null;
+    } catch {
+      // The listener for errors has been told. Redis may be starting again: look again soon.
+      await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+      return null;
+    }
   }
 
   /** Ends a job: its step has committed, or it was void. */

@@ -26,7 +26,7 @@ import {
   type PhaseTimes,
   PROTOCOL_VERSION,
 } from '../protocol/index.ts';
-import { JobConsumer } from '../queue/index.ts';
+import { checkRedis, JobConsumer } from '../queue/index.ts';
 import {
   type Ending,
   initialLifecycle,
@@ -34,6 +34,7 @@ import {
   type LifecycleEvent,
   type LifecycleState,
   transition,
+  type UploadOrder,
 } from './lifecycle.ts';
 import { Reduction } from './reduction.ts';
 import { downloadState, type TransferTarget, takeSnapshot, uploadSnapshot } from './state-transfer.ts';
@@ -241,7 +242,7 @@ export class CommThread {
         return;
       }
       case 'upload':
-        this.#upload(effect.step, effect.offset, effect.length);
+        this.#upload(effect.order);
         return;
       case 'end':
         this.#ports.onEnded(effect.ending);
@@ -256,8 +257,8 @@ export class CommThread {
     task().catch((error: unknown) => {
       if (this.#closed) return;
       const code = error instanceof LockstepError ? error.code : 'UNEXPECTED';
-      this.#ports.logger.error('workerFailed', { code, reason: messageOf(error) });
-      this.#ports.onEnded({ kind: 'failed', code: 'COORDINATOR_LOST', reason: messageOf(error) });
+      const reason = code === 'UNEXPECTED' && error instanceof Error ? (error.stack ?? '') : messageOf(error);
+      this.#ports.onEnded({ kind: 'failed', code, reason });
     });
   }
 
@@ -297,6 +298,7 @@ export class CommThread {
     this.#deadlines = deadlinesFrom(config.network.heartbeatLimitMs);
     this.#setTimer();
     this.#post({ type: 'configured', coordinatorLimitMs: this.#deadlines.coordinatorLimitMs });
+    await checkRedis(welcome.redisUrl, this.#deadlines.connectLimitMs);
     const consumer = await JobConsumer.open(
       welcome.redisUrl,
       welcome.queueName,
@@ -346,15 +348,15 @@ export class CommThread {
     if (leased !== null) this.#post({ type: 'jobLeased', id: leased.id, job: leased.job });
   }
 
-  #upload(step: number, offset: number, length: number): void {
+  #upload(order: UploadOrder): void {
     // Copied at once: the next update may begin as soon as this returns.
-    const snapshot = takeSnapshot(this.#shared().state, step, offset, length);
+    const snapshot = takeSnapshot(this.#shared().state, order);
     this.#run(async () => {
       try {
         await uploadSnapshot(this.#member().transfer, snapshot);
-        this.#post({ type: 'uploaded', step });
+        this.#post({ type: 'uploaded', order });
       } catch (error) {
-        this.#post({ type: 'uploadFailed', step, reason: messageOf(error) });
+        this.#post({ type: 'uploadFailed', order, reason: messageOf(error) });
       }
     });
   }

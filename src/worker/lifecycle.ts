@@ -6,7 +6,7 @@
  * nothing; the driver counts them. The compute thread works through what it is told in order, so a
  * range granted while an update is being applied simply waits its turn there.
  */
-import { unreachable } from '../base/index.ts';
+import { type ErrorCode, unreachable } from '../base/index.ts';
 import type { CoordinatorMessage, Job, Said, SlotResult, WorkerMessage } from '../protocol/index.ts';
 
 type Welcome = Extract<CoordinatorMessage, { type: 'welcome' }>;
@@ -17,6 +17,15 @@ export interface LifecycleSettings {
   /** How long a first answer, and any sign of life after it, may take. */
   readonly coordinatorLimitMs: number;
   readonly helloIntervalMs: number;
+}
+
+/** A part of the state for the checkpoint that `attempt` names. */
+export interface UploadOrder {
+  readonly step: number;
+  readonly attempt: number;
+  /** In floats, of every state vector. */
+  readonly offset: number;
+  readonly length: number;
 }
 
 interface HeldJob {
@@ -43,7 +52,7 @@ interface ActiveState {
    */
   readonly heldOrder: Reduce | null;
   /** A part of the state to upload as soon as the update of its step is applied. */
-  readonly snapshot: { readonly step: number; readonly offset: number; readonly length: number } | null;
+  readonly snapshot: UploadOrder | null;
 }
 
 export type LifecyclePhase =
@@ -96,17 +105,13 @@ export type LifecycleEvent =
       readonly reason: string;
     }
   | { readonly type: 'applied'; readonly step: number; readonly parametersDigest: string }
-  | { readonly type: 'uploaded'; readonly step: number }
-  | { readonly type: 'uploadFailed'; readonly step: number; readonly reason: string }
+  | { readonly type: 'uploaded'; readonly order: UploadOrder }
+  | { readonly type: 'uploadFailed'; readonly order: UploadOrder; readonly reason: string }
   | { readonly type: 'drainRequested' };
 
 export type Ending =
   | { readonly kind: 'stopped'; readonly reason: string }
-  | {
-      readonly kind: 'failed';
-      readonly code: 'CONNECTION_REFUSED' | 'COORDINATOR_LOST';
-      readonly reason: string;
-    };
+  | { readonly kind: 'failed'; readonly code: ErrorCode | 'UNEXPECTED'; readonly reason: string };
 
 export type LifecycleEffect =
   | { readonly type: 'send'; readonly message: Said<WorkerMessage> }
@@ -125,7 +130,7 @@ export type LifecycleEffect =
   /** The driver adds the times of the step before. */
   | { readonly type: 'vote'; readonly message: Omit<Extract<Said<WorkerMessage>, { type: 'vote' }>, 'times'> }
   | { readonly type: 'apply'; readonly step: number; readonly tokens: number; readonly learningRate: number }
-  | { readonly type: 'upload'; readonly step: number; readonly offset: number; readonly length: number }
+  | { readonly type: 'upload'; readonly order: UploadOrder }
   | { readonly type: 'end'; readonly ending: Ending };
 
 interface Turn {
@@ -281,9 +286,10 @@ function onOrder(turn: Turn, life: ActiveState, message: Order): void {
       return;
     case 'snapshot': {
       if (message.step !== life.stateStep) return;
-      const { step, offset, length } = message;
-      if (life.applying) setLife(turn, { ...life, snapshot: { step, offset, length } });
-      else turn.effects.push({ type: 'upload', step, offset, length });
+      const { step, attempt, offset, length } = message;
+      const order = { step, attempt, offset, length };
+      if (life.applying) setLife(turn, { ...life, snapshot: order });
+      else turn.effects.push({ type: 'upload', order });
       return;
     }
     default:
@@ -373,15 +379,15 @@ function onWork(turn: Turn, life: ActiveState, event: WorkEvent): void {
       const applied = { ...life, applying: false, parametersDigest, snapshot: null };
       setLife(turn, applied);
       if (snapshot !== null && snapshot.step === event.step)
-        turn.effects.push({ type: 'upload', ...snapshot });
+        turn.effects.push({ type: 'upload', order: snapshot });
       if (heldOrder !== null) startReduction(turn, applied, heldOrder);
       return;
     }
     case 'uploaded':
-      say(turn, { type: 'uploaded' }, { step: event.step });
+      say(turn, { type: 'uploaded' }, event.order);
       return;
     case 'uploadFailed':
-      say(turn, { type: 'uploadFailed', reason: event.reason }, { step: event.step });
+      say(turn, { type: 'uploadFailed', reason: event.reason }, event.order);
       return;
     default:
       unreachable(event);

@@ -5,6 +5,7 @@
 import { crc32c } from '@node-rs/crc32';
 import { LockstepError, messageOf } from '../base/index.ts';
 import { CRC_HEADER, STATE_PIECE_BYTES } from '../protocol/index.ts';
+import type { UploadOrder } from './lifecycle.ts';
 import type { SharedState } from './thread-messages.ts';
 
 const SECTIONS = ['parameters', 'firstMoment', 'secondMoment'] as const;
@@ -19,13 +20,13 @@ export interface TransferTarget {
 
 /** A part of the state as it was at one step; a copy, so that training may go on. */
 export interface Snapshot {
-  readonly step: number;
-  readonly offset: number;
+  readonly order: UploadOrder;
   readonly sections: readonly Float32Array[];
 }
 
-export function takeSnapshot(state: SharedState, step: number, offset: number, length: number): Snapshot {
-  return { step, offset, sections: SECTIONS.map((section) => state[section].slice(offset, offset + length)) };
+export function takeSnapshot(state: SharedState, order: UploadOrder): Snapshot {
+  const { offset, length } = order;
+  return { order, sections: SECTIONS.map((section) => state[section].slice(offset, offset + length)) };
 }
 
 /** Throws COORDINATOR_LOST with the coordinator's own words when it does not take a piece. */
@@ -35,8 +36,8 @@ export async function uploadSnapshot(target: TransferTarget, snapshot: Snapshot)
     for (let first = 0; first < values.length; first += PIECE_FLOATS) {
       const piece = values.subarray(first, first + PIECE_FLOATS);
       const body = Buffer.from(piece.buffer, piece.byteOffset, piece.byteLength);
-      const query = `offset=${snapshot.offset + first}`;
-      await request(target, `${snapshot.step}/${section}?${query}`, {
+      const { step, attempt, offset } = snapshot.order;
+      await request(target, `${step}/${section}?attempt=${attempt}&offset=${offset + first}`, {
         method: 'PUT',
         body,
         headers: { 'content-type': 'application/octet-stream', [CRC_HEADER]: String(crc32c(body)) },

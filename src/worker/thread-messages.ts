@@ -7,7 +7,7 @@
  *   fragment buffers      compute from `compute` until `computed`; otherwise read-only to comm
  *   reduced, block sums   comm from the start of a reduction until `apply`; compute until `applied`
  */
-import type { ParameterLayout } from '../base/index.ts';
+import type { ErrorCode, ParameterLayout } from '../base/index.ts';
 import type { RunConfig } from '../config/index.ts';
 import type { SlotResult } from '../protocol/index.ts';
 
@@ -74,4 +74,4 @@ export type FromCompute =
       readonly milliseconds: number;
     }
   /** The thread cannot go on; the process ends with this message. */
-  | { readonly type: 'failed'; readonly code: string; readonly message: string };
+  | { readonly type: 'failed'; readonly code: ErrorCode | 'UNEXPECTED'; readonly message: string };

@@ -32,9 +32,7 @@ export type FromComm =
   | { readonly type: 'failed'; readonly message: string }
   | { readonly type: 'closed' };
 
-export type WorkerOutcome =
-  | { readonly kind: 'stopped'; readonly reason: string }
-  | { readonly kind: 'failed'; readonly code: string; readonly reason: string };
+export type WorkerOutcome = Ending;
 
 export interface RunningWorker {
   readonly outcome: Promise<WorkerOutcome>;

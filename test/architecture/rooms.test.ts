@@ -28,8 +28,8 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
     ...['protocol', 'net', 'queue', 'logging'],
   ],
 };
-/** The composition root sees everything. */
-const COMPOSITION_ROOT = 'cli';
+/** Programs: they put the parts together and see everything; no room sees them. */
+const PROGRAMS = ['cli', 'bench'];
 
 /** Packages that reach out of the process, or weigh much, and the only rooms that may load them. */
 const HOMES: Readonly<Record<string, readonly string[]>> = {
@@ -37,7 +37,7 @@ const HOMES: Readonly<Record<string, readonly string[]>> = {
   bullmq: ['queue'],
   ioredis: ['queue'],
   pino: ['logging'],
-  commander: ['cli'],
+  commander: PROGRAMS,
   '@tensorflow/tfjs': ['engine', 'model'],
   piscina: ['data'],
   wtf_wikipedia: ['data'],
@@ -49,12 +49,12 @@ const files = sourceFiles();
 describe('rooms', () => {
   test('every room has its line in the table', () => {
     const rooms = new Set(files.map(({ room }) => room));
-    expect([...rooms].filter((room) => room !== COMPOSITION_ROOT && ROOMS[room] === undefined)).toEqual([]);
+    expect([...rooms].filter((room) => !PROGRAMS.includes(room) && ROOMS[room] === undefined)).toEqual([]);
   });
 
   test('import downwards only', () => {
     const wrong = files
-      .filter(({ room }) => room !== COMPOSITION_ROOT)
+      .filter(({ room }) => !PROGRAMS.includes(room))
       .flatMap(({ path, room, imports }) =>
         imports
           .filter((found) => found.room !== null && found.room !== room && !ROOMS[room]?.includes(found.room))
@@ -115,10 +115,10 @@ describe('packages', () => {
   });
 
   test('tfjs backends are named in engine only', () => {
-    // Backends are loaded through their CommonJS build, by name, so the name is what to look for; cli
-    // names them to users (`doctor`).
+    // Backends are loaded through their CommonJS build, by name, so the name is what to look for; programs
+    // name them to users (`doctor`).
     const wrong = files.filter(
-      ({ room, code }) => room !== 'engine' && room !== 'cli' && /tfjs-(?:node|backend)/.test(code),
+      ({ room, code }) => room !== 'engine' && !PROGRAMS.includes(room) && /tfjs-(?:node|backend)/.test(code),
     );
     expect(wrong.map(({ path }) => path)).toEqual([]);
   });

@@ -2,9 +2,16 @@
  * A cluster as it runs on several hosts: coordinator and workers started on their own, one shared
  * token, a Redis that is nobody's child. Workers come late, leave, and are turned away.
  */
+import { type ChildProcess, spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type PrivateRedis, startPrivateRedis } from '../../src/queue/index.ts';
+import {
+  checkRedis,
+  findRedisServer,
+  freePort,
+  type PrivateRedis,
+  startPrivateRedis,
+} from '../../src/queue/index.ts';
 import {
   CORPUS,
   committedSteps,
@@ -43,9 +50,13 @@ interface Cluster {
 }
 
 async function startCoordinator(name: string, ...more: string[]): Promise<Cluster> {
+  return startCoordinatorOn(redis.url, name, ...more);
+}
+
+async function startCoordinatorOn(redisUrl: string, name: string, ...more: string[]): Promise<Cluster> {
   const coordinator = start(
     [
-      ...['coordinator', '--data', data, '--run', join(dir, name), '--redis', redis.url],
+      ...['coordinator', '--data', data, '--run', join(dir, name), '--redis', redisUrl],
       ...['--port', '0', '--http-port', '0', ...more],
     ],
     { env: { LOCKSTEP_TOKEN: TOKEN } },
@@ -70,6 +81,22 @@ function startWorker(
   return start(['worker', '--coordinator', endpoint, '--data', options.data ?? data, ...name], {
     env: { LOCKSTEP_TOKEN: options.token ?? TOKEN },
   });
+}
+
+/** A Redis without persistence on a port of our choice, so that it can come back there. */
+async function startRedis(port: number): Promise<ChildProcess> {
+  const binary = findRedisServer();
+  expect(binary, 'a Redis server is installed').not.toBeNull();
+  const flags = ['--bind', '127.0.0.1', '--port', String(port), '--save', '', '--appendonly', 'no'];
+  const server = spawn(binary!, flags, { stdio: 'ignore' });
+  for (;;) {
+    try {
+      await checkRedis(`redis://127.0.0.1:${port}`, 1000);
+      return server;
+    } catch (error) {
+      if (server.exitCode !== null) throw error;
+    }
+  }
 }
 
 describe('a cluster', () => {
@@ -148,6 +175,23 @@ describe('a cluster', () => {
     expect(committedSteps(join(dir, 'orphaned'))).toEqual(
       Array.from({ length: STEPS }, (_, index) => index + 1),
     );
+  });
+
+  it('goes on when Redis is killed and comes back empty', { timeout: LIMIT_MS }, async () => {
+    const port = await freePort();
+    const url = `redis://127.0.0.1:${port}`;
+    let server = await startRedis(port);
+    const cluster = await startCoordinatorOn(url, 'queueless', ...settings, '--min-workers', '2');
+    const workers = [startWorker(cluster), startWorker(cluster)];
+    await cluster.coordinator.untilLogged(isCommit(3));
+    server.kill('SIGKILL');
+    await cluster.coordinator.untilLogged((line) => line.event === 'queueTrouble');
+    server = await startRedis(port);
+    const { code, stderr } = await cluster.coordinator.finished;
+    expect(code, stderr).toBe(0);
+    for (const worker of workers) expect((await worker.finished).code).toBe(0);
+    expect(await digestOf(join(dir, 'queueless'))).toBe(alone);
+    server.kill('SIGKILL');
   });
 
   it('does the quickstart', { timeout: LIMIT_MS }, async () => {

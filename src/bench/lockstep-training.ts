@@ -1,0 +1,131 @@
+/**
+ * A run of Lockstep as `lockstep train` starts it (private Redis, coordinator, worker processes), with
+ * a listener that notes when each step was committed and where the workers say the time went.
+ */
+import { randomBytes } from 'node:crypto';
+import { mkdtemp } from 'node:fs/promises';
+import { join } from 'node:path';
+import { performance } from 'node:perf_hooks';
+import { assert, silentLogger } from '../base/index.ts';
+import { type LocalWorker, lockstepVersion, startLocalWorker } from '../cli/index.ts';
+import { Coordinator, type CoordinatorState, openRun } from '../coordinator/index.ts';
+import type { PhaseTimes } from '../protocol/index.ts';
+import { startPrivateRedis } from '../queue/index.ts';
+import type { Workload } from './workload.ts';
+
+export interface TrainedStep {
+  readonly step: number;
+  /** Real target tokens. */
+  readonly tokens: number;
+  /** From the commit before to this one. */
+  readonly milliseconds: number;
+  /** Mean over the real target tokens, in nats. */
+  readonly loss: number;
+  /**
+   * What fell between the two commits, mean over the workers: the optimizer's time is that of the step
+   * before. Null for the last step, whose times no vote reports any more.
+   */
+  readonly phases: PhaseTimes | null;
+}
+
+interface Commit {
+  readonly step: number;
+  readonly tokens: number;
+  readonly lossSum: number;
+  readonly atMs: number;
+  /** Reported with this step's votes: of the step before. */
+  readonly phasesBefore: PhaseTimes | null;
+}
+
+/** Trains through the workload once; the measured steps in order. Rejects if the run does not complete. */
+export async function trainLockstep(
+  workload: Workload,
+  numWorkers: number,
+  folder: string,
+): Promise<TrainedStep[]> {
+  const { config, datasetSha256 } = workload;
+  const dir = await mkdtemp(join(folder, 'run-'));
+  const redis = await startPrivateRedis();
+  try {
+    const run = await openRun({ dir, config, datasetSha256, resume: false });
+    const commits: Commit[] = [];
+    const token = randomBytes(32).toString('hex');
+    const coordinator = await Coordinator.start({
+      run,
+      token,
+      redisUrl: redis.url,
+      advertisedRedisUrl: redis.url,
+      host: '127.0.0.1',
+      advertisedHost: '127.0.0.1',
+      controlPort: 0,
+      httpPort: 0,
+      minWorkers: numWorkers,
+      logger: silentLogger,
+      listener: {
+        onCommitted({ step, tokens, lossSum }, state) {
+          commits.push({ step, tokens, lossSum, atMs: performance.now(), phasesBefore: meanPhases(state) });
+        },
+      },
+      version: lockstepVersion(),
+    });
+    const workers = Array.from({ length: numWorkers }, (_, index) =>
+      startLocalWorker({
+        name: `worker-${index}`,
+        coordinator: coordinator.endpoint,
+        token,
+        dataDir: workload.dataDir,
+        logFile: join(dir, `worker-${index}.log`),
+        throttleMs: 0,
+      }),
+    );
+    try {
+      const outcome = await Promise.race([coordinator.outcome, firstToEnd(workers)]);
+      if (outcome.kind === 'failed') throw new Error(outcome.failure.message);
+    } finally {
+      await coordinator.close();
+      await Promise.all(workers.map((worker) => worker.ended));
+    }
+    return measuredSteps(commits, workload.options.warmupSteps);
+  } finally {
+    await redis.stop();
+  }
+}
+
+/** Rejects once a worker has ended by itself; what the others do then is not what was to be measured. */
+async function firstToEnd(workers: readonly LocalWorker[]): Promise<never> {
+  return new Promise((_, reject) => {
+    for (const { name, ended } of workers) {
+      void ended.then(({ code, lastLine }) => {
+        if (code !== 0) reject(new Error(`${name} ended with code ${code}: ${lastLine}`));
+      });
+    }
+  });
+}
+
+function meanPhases(state: CoordinatorState): PhaseTimes | null {
+  const all = [...state.workers.values()].map(({ times }) => times).filter((times) => times !== null);
+  if (all.length === 0) return null;
+  const mean = (phase: keyof PhaseTimes) => all.reduce((sum, times) => sum + times[phase], 0) / all.length;
+  return {
+    data: mean('data'),
+    compute: mean('compute'),
+    reduce: mean('reduce'),
+    commit: mean('commit'),
+    optimizer: mean('optimizer'),
+  };
+}
+
+function measuredSteps(commits: readonly Commit[], warmupSteps: number): TrainedStep[] {
+  assert(warmupSteps >= 1, 'the first step has no commit before it to be timed from');
+  return commits.slice(warmupSteps).map(({ step, tokens, lossSum, atMs, phasesBefore }, index) => {
+    const own = commits[warmupSteps + index + 1]?.phasesBefore ?? null;
+    const isWhole = own !== null && phasesBefore !== null;
+    return {
+      step,
+      tokens,
+      milliseconds: atMs - commits[warmupSteps + index - 1]!.atMs,
+      loss: lossSum / tokens,
+      phases: isWhole ? { ...own, optimizer: phasesBefore.optimizer } : null,
+    };
+  });
+}

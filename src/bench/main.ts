@@ -1,0 +1,159 @@
+/**
+ * `npm run bench`: Lockstep beside PyTorch on this machine, in one run, the two taking turns. Prints
+ * tables and keeps all figures as JSON. A figure is measured or not printed; a peer that cannot be had
+ * is one line. No target is judged here.
+ */
+import { rmSync } from 'node:fs';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { availableParallelism, tmpdir } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { Command } from 'commander';
+import { LockstepError, messageOf } from '../base/index.ts';
+import { type AllReduceFigures, type AllReduceOptions, compareAllReduce } from './all-reduce.ts';
+import { describeLoad, describeMachine, type MachineLoad, measureLoad } from './machine.ts';
+import { reportAllReduce, reportPhases, reportTraining } from './report.ts';
+import { measureStream } from './tcp-stream.ts';
+import { ensureTorch, type TorchEnvironment } from './torch-environment.ts';
+import { compareTraining, type TrainingFigures } from './training.ts';
+import { createWorkload, type WorkloadOptions } from './workload.ts';
+
+const RESULTS = fileURLToPath(new URL('../../bench/results/', import.meta.url));
+const WORKER_COUNTS = [1, 2];
+const REDUCED_BYTES = [4e6, 40e6];
+const STREAM_BYTES = 2 ** 28;
+const STREAM_ROUNDS = 5;
+
+interface Plan {
+  readonly workloads: readonly WorkloadOptions[];
+  readonly allReduce: readonly AllReduceOptions[];
+}
+
+/** About ten minutes on two free cores. */
+const FULL: Plan = {
+  workloads: [
+    { preset: 'tiny', vocabSize: 2000, microBatches: null, warmupSteps: 4, measuredSteps: 12, rounds: 3 },
+    { preset: 'small', vocabSize: 8000, microBatches: null, warmupSteps: 1, measuredSteps: 3, rounds: 2 },
+  ],
+  allReduce: [
+    { numRanks: 2, sizes: REDUCED_BYTES, rounds: 5, iterationsPerRound: 20, warmup: 3 },
+    { numRanks: 4, sizes: REDUCED_BYTES, rounds: 5, iterationsPerRound: 10, warmup: 2 },
+  ],
+};
+
+/** About three minutes on two free cores; a quarter of the micro-batches for `small`. */
+const QUICK: Plan = {
+  workloads: [
+    { preset: 'tiny', vocabSize: 2000, microBatches: null, warmupSteps: 2, measuredSteps: 5, rounds: 2 },
+    { preset: 'small', vocabSize: 8000, microBatches: 4, warmupSteps: 1, measuredSteps: 2, rounds: 2 },
+  ],
+  allReduce: [
+    { numRanks: 2, sizes: REDUCED_BYTES, rounds: 3, iterationsPerRound: 10, warmup: 2 },
+    { numRanks: 4, sizes: REDUCED_BYTES, rounds: 3, iterationsPerRound: 10, warmup: 2 },
+  ],
+};
+
+interface Findings {
+  readonly startedAt: string;
+  readonly machine: string;
+  readonly quick: boolean;
+  readonly torch: TorchEnvironment;
+  readonly loads: Record<string, MachineLoad | null>;
+  readonly training: TrainingFigures[];
+  readonly allReduce: AllReduceFigures[];
+  rawStream: Awaited<ReturnType<typeof measureStream>> | null;
+}
+
+const say = (line: string) => process.stdout.write(`${line}\n`);
+const note = (line: string) => process.stderr.write(`bench: ${line}\n`);
+
+const program = new Command('bench')
+  .description('measure Lockstep beside PyTorch on this machine')
+  .option('--quick', 'about three minutes instead of ten')
+  .option('--json <file>', 'where the figures are kept (default: bench/results/DATE.json)')
+  .action(async (flags: { quick?: boolean; json?: string }) => {
+    try {
+      await bench(flags.quick === true, flags.json ?? null);
+    } catch (error) {
+      const code = error instanceof LockstepError ? `${error.code}: ` : '';
+      process.stderr.write(`bench: ${code}${messageOf(error)}\n`);
+      process.exitCode = 1;
+    }
+  });
+await program.parseAsync();
+
+async function bench(quick: boolean, jsonFile: string | null): Promise<void> {
+  const plan = quick ? QUICK : FULL;
+  const folder = await mkdtemp(join(tmpdir(), 'lockstep-bench-'));
+  const onSignal = () => {
+    // All that was started ends with this process; only the folder would stay.
+    rmSync(folder, { recursive: true, force: true });
+    process.exit(130);
+  };
+  process.once('SIGINT', onSignal).once('SIGTERM', onSignal);
+  try {
+    const torch = await ensureTorch(note);
+    const findings: Findings = {
+      startedAt: new Date().toISOString(),
+      machine: describeMachine(),
+      quick,
+      torch,
+      loads: {},
+      training: [],
+      allReduce: [],
+      rawStream: null,
+    };
+    say(`Lockstep benchmark${quick ? ' (quick)' : ''}, ${findings.startedAt}, ${findings.machine}`);
+    say(torch.available ? `peer: torch ${torch.version}` : `skipped: PyTorch: ${torch.reason}`);
+    await benchTraining(plan, findings, folder);
+    await benchAllReduce(plan, findings, folder);
+    await keep(findings, jsonFile);
+  } finally {
+    process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+async function benchTraining(plan: Plan, findings: Findings, folder: string): Promise<void> {
+  const { torch, training } = findings;
+  await sayLoad('training', findings);
+  for (const options of plan.workloads) {
+    const workload = await createWorkload(options, folder);
+    say(workload.description);
+    for (const workers of WORKER_COUNTS) {
+      training.push(await compareTraining(workload, workers, { torch, folder, note }));
+    }
+  }
+  for (const line of ['', ...reportTraining(training), '', ...reportPhases(training)]) say(line);
+}
+
+async function benchAllReduce(plan: Plan, findings: Findings, folder: string): Promise<void> {
+  const { torch, allReduce } = findings;
+  say('');
+  await sayLoad('allReduce', findings);
+  for (const options of plan.allReduce) {
+    allReduce.push(...(await compareAllReduce(options, { torch, folder, note })));
+  }
+  findings.rawStream = await measureStream(STREAM_BYTES, STREAM_ROUNDS);
+  for (const line of reportAllReduce(allReduce, findings.rawStream, availableParallelism())) say(line);
+}
+
+async function sayLoad(part: string, findings: Findings): Promise<void> {
+  const load = await measureLoad();
+  findings.loads[part] = load;
+  say(describeLoad(load));
+}
+
+async function keep(findings: Findings, jsonFile: string | null): Promise<void> {
+  const name = `${findings.startedAt.replace(/[:.]/g, '-')}.json`;
+  const file = jsonFile === null ? join(RESULTS, name) : resolve(jsonFile);
+  try {
+    await mkdir(dirname(file), { recursive: true });
+    await writeFile(file, `${JSON.stringify(findings, null, 2)}\n`);
+  } catch (error) {
+    throw new LockstepError('DISK_FULL', `${file}: the figures cannot be kept: ${messageOf(error)}`, {
+      cause: error,
+    });
+  }
+  say(`\nkept in ${file}`);
+}

@@ -1,0 +1,104 @@
+/** The benchmark's findings as lines for a terminal. Pure; what was not measured is not printed. */
+import type { AllReduceFigures, AllReduceTimes } from './all-reduce.ts';
+import type { Summary } from './statistics.ts';
+import { type Column, formatFigure, formatRatio, formatSummary, NOT_MEASURED, renderTable } from './table.ts';
+import type { PhaseFigures, TrainingFigures } from './training.ts';
+
+const left = (title: string): Column => ({ title, align: 'left' });
+const right = (title: string): Column => ({ title, align: 'right' });
+
+export function reportTraining(figures: readonly TrainingFigures[]): string[] {
+  const rows = figures.map(({ preset, workers, lockstep, peer, ratio }) => [
+    preset,
+    String(workers),
+    String(lockstep.count),
+    formatSummary(lockstep),
+    formatSummary(peer),
+    formatRatio(ratio),
+  ]);
+  return [
+    'training, real target tokens per second: median (min..max) over steps; ratio above 1: Lockstep is faster',
+    ...renderTable(
+      [
+        left('preset'),
+        right('workers'),
+        right('steps'),
+        right('lockstep'),
+        right('torch ddp (gloo)'),
+        right('ratio'),
+      ],
+      rows,
+    ),
+    ...skippedLines(figures.map(({ preset, workers, skipped }) => [`${preset}, ${workers}`, skipped])),
+  ];
+}
+
+const PHASES = ['data', 'compute', 'reduce', 'commit', 'optimizer', 'rest', 'step'] as const;
+
+export function reportPhases(figures: readonly TrainingFigures[]): string[] {
+  const cells = (phases: PhaseFigures) => PHASES.map((phase) => formatFigure(phases[phase]));
+  const rows = figures.flatMap(({ preset, workers, phases }) =>
+    phases === null ? [] : [[preset, String(workers), ...cells(phases)]],
+  );
+  if (rows.length === 0) return [];
+  return [
+    'Lockstep, milliseconds per step by phase: medians of the mean over workers; compute is forward and backward, rest is leases, messages and waiting for others',
+    ...renderTable([left('preset'), right('workers'), ...PHASES.map(right)], rows),
+  ];
+}
+
+export function reportAllReduce(
+  figures: readonly AllReduceFigures[],
+  stream: Summary | null,
+  numCores: number,
+): string[] {
+  const times = (value: AllReduceTimes | null) =>
+    value === null ? [NOT_MEASURED, NOT_MEASURED] : [formatFigure(value.p50), formatFigure(value.p99)];
+  const rate = (bytes: number, value: AllReduceTimes | null) =>
+    value === null ? NOT_MEASURED : formatFigure(bytes / 1e6 / value.p50);
+  const rows = figures.map(({ numRanks, bytes, lockstep, peer, ratio }) => [
+    `${bytes / 1e6} MB`,
+    String(numRanks),
+    String(lockstep.iterations),
+    ...times(lockstep),
+    rate(bytes, lockstep),
+    ...times(peer),
+    rate(bytes, peer),
+    formatRatio(ratio),
+    numRanks > numCores ? 'more processes than cores' : '',
+  ]);
+  return [
+    'all-reduce of float32: milliseconds of the slowest rank, GB/s = bytes / p50; ratio above 1: Lockstep is faster',
+    ...renderTable(
+      [
+        left('size'),
+        right('processes'),
+        right('runs'),
+        right('lockstep p50'),
+        right('p99'),
+        right('GB/s'),
+        right('gloo p50'),
+        right('p99'),
+        right('GB/s'),
+        right('ratio'),
+        left(''),
+      ],
+      rows,
+    ),
+    ...(stream === null
+      ? []
+      : [`raw TCP stream between two Node.js processes, one direction: ${formatSummary(stream)} GB/s`]),
+    ...skippedLines(
+      figures.map(({ bytes, numRanks, skipped }) => [`${bytes / 1e6} MB over ${numRanks}`, skipped]),
+    ),
+  ];
+}
+
+/** One line per reason, however many rows it concerns. */
+function skippedLines(rows: readonly (readonly [string, string | null])[]): string[] {
+  const byReason = new Map<string, string[]>();
+  for (const [name, reason] of rows) {
+    if (reason !== null) byReason.set(reason, [...(byReason.get(reason) ?? []), name]);
+  }
+  return [...byReason].map(([reason, names]) => `skipped: PyTorch for ${names.join('; ')}: ${reason}`);
+}

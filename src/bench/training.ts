@@ -1,0 +1,154 @@
+/**
+ * Training throughput and time per phase: Lockstep and PyTorch DistributedDataParallel (gloo) take
+ * turns at the same workload, each with one thread per process.
+ *
+ * What is compared: tokens/s of real target tokens, step by step once warm. The peer finds its batches
+ * in memory, while Lockstep's time includes reading and noising its own (phase `data`).
+ */
+import { z } from 'zod';
+import { messageOf } from '../base/index.ts';
+import type { PhaseTimes } from '../protocol/index.ts';
+import { type TrainedStep, trainLockstep } from './lockstep-training.ts';
+import { quantile, type Summary, summarize } from './statistics.ts';
+import type { TorchEnvironment } from './torch-environment.ts';
+import { TorchFleet } from './torch-fleet.ts';
+import type { Workload } from './workload.ts';
+
+const peerAnswerSchema = z.object({
+  parameters: z.int(),
+  steps: z.array(z.object({ tokens: z.int(), milliseconds: z.number(), loss: z.number() })),
+});
+
+export interface PhaseFigures extends PhaseTimes {
+  /** What is left of the step: leases, messages, waiting for other workers. */
+  readonly rest: number;
+  readonly step: number;
+}
+
+export interface TrainingFigures {
+  readonly preset: string;
+  readonly workers: number;
+  readonly workload: string;
+  /** Tokens per second. */
+  readonly lockstep: Summary;
+  readonly peer: Summary | null;
+  /** Median of Lockstep over median of the peer. */
+  readonly ratio: number | null;
+  /** Mean loss of the first measured step, to see that both train. */
+  readonly lossLockstep: number;
+  readonly lossPeer: number | null;
+  /** Medians, in milliseconds. */
+  readonly phases: PhaseFigures | null;
+  /** Why there is no peer. */
+  readonly skipped: string | null;
+}
+
+export interface TrainingContext {
+  readonly torch: TorchEnvironment;
+  /** Scratch folder. */
+  readonly folder: string;
+  note(line: string): void;
+}
+
+interface MeasuredStep {
+  readonly tokens: number;
+  readonly milliseconds: number;
+  readonly loss: number;
+}
+
+export async function compareTraining(
+  workload: Workload,
+  workers: number,
+  context: TrainingContext,
+): Promise<TrainingFigures> {
+  const { preset, rounds } = workload.options;
+  const ours: TrainedStep[] = [];
+  const theirs: MeasuredStep[] = [];
+  let skipped = context.torch.available ? null : context.torch.reason;
+  for (let round = 1; round <= rounds; round += 1) {
+    const place = `${preset}, ${workers === 1 ? '1 worker' : `${workers} workers`}, round ${round} of ${rounds}`;
+    context.note(`${place}: Lockstep`);
+    ours.push(...(await trainLockstep(workload, workers, context.folder)));
+    if (skipped !== null) continue;
+    context.note(`${place}: PyTorch`);
+    try {
+      theirs.push(...(await trainPeer(workload, workers, context)));
+    } catch (error) {
+      skipped = messageOf(error);
+    }
+  }
+  const lockstep = summarize(ours.map(tokensPerSecond));
+  // A peer that failed half way has no figures: its rounds would not have been alternating.
+  const peer = skipped === null ? summarize(theirs.map(tokensPerSecond)) : null;
+  return {
+    preset,
+    workers,
+    workload: workload.description,
+    lockstep,
+    peer,
+    ratio: peer === null ? null : lockstep.median / peer.median,
+    lossLockstep: ours[0]!.loss,
+    lossPeer: peer === null ? null : theirs[0]!.loss,
+    phases: medianPhases(ours),
+    skipped,
+  };
+}
+
+async function trainPeer(
+  workload: Workload,
+  workers: number,
+  { torch, folder }: TrainingContext,
+): Promise<MeasuredStep[]> {
+  if (!torch.available) throw new Error(torch.reason);
+  const { peerFile, numParameters, options } = workload;
+  const fleet = new TorchFleet({
+    torch,
+    script: 'elmer_ddp.py',
+    numRanks: workers,
+    folder,
+    args: [peerFile],
+  });
+  try {
+    const answers = await fleet.ask({}, peerAnswerSchema);
+    // Steps end together, so any rank's clock will do.
+    const { parameters, steps } = answers[0]!;
+    if (parameters !== numParameters) {
+      throw new Error(`the peer's model has ${parameters} parameters, Lockstep's ${numParameters}`);
+    }
+    return steps.slice(options.warmupSteps);
+  } finally {
+    await fleet.close();
+  }
+}
+
+function tokensPerSecond({ tokens, milliseconds }: MeasuredStep): number {
+  return (tokens * 1000) / milliseconds;
+}
+
+/** Each column's own median, so a row need not add up. */
+function medianPhases(steps: readonly TrainedStep[]): PhaseFigures | null {
+  const known = steps.flatMap(({ phases, milliseconds }) => {
+    if (phases === null) return [];
+    const { data, compute, reduce, commit, optimizer } = phases;
+    return {
+      ...phases,
+      rest: milliseconds - data - compute - reduce - commit - optimizer,
+      step: milliseconds,
+    };
+  });
+  if (known.length === 0) return null;
+  const median = (column: keyof PhaseFigures) =>
+    quantile(
+      known.map((row) => row[column]),
+      0.5,
+    );
+  return {
+    data: median('data'),
+    compute: median('compute'),
+    reduce: median('reduce'),
+    commit: median('commit'),
+    optimizer: median('optimizer'),
+    rest: median('rest'),
+    step: median('step'),
+  };
+}

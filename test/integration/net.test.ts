@@ -1,0 +1,381 @@
+/** The links over real ZeroMQ sockets: what gets through, what is refused at the door, who is missed. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import { crc32c } from '@node-rs/crc32';
+import { afterEach, beforeAll, describe, expect, test } from 'vitest';
+import * as zmq from 'zeromq';
+import {
+  ControlClient,
+  ControlServer,
+  type PeerFrame,
+  PeerReceiver,
+  PeerSender,
+} from '../../src/net/index.ts';
+import {
+  BODY_BYTES_MAX,
+  type CoordinatorMessage,
+  coordinatorMessageSchema,
+  deriveKey,
+  type Envelope,
+  type GradientHeader,
+  PROTOCOL_VERSION,
+  seal,
+  type WorkerMessage,
+  workerMessageSchema,
+} from '../../src/protocol/index.ts';
+import { compiledSource } from '../support/compiled-source.ts';
+import { Recorder } from '../support/waiting.ts';
+
+const KEY = deriveKey('token', 'frame');
+const HEARTBEAT_LIMIT_MS = 500;
+const CHILD = join(import.meta.dirname, '..', 'support', 'children', 'control-client.mjs');
+const closing: (() => unknown)[] = [];
+
+afterEach(async () => {
+  for (const close of closing.splice(0).reverse()) await close();
+});
+
+const envelope = (incarnation: string): Envelope => ({
+  protocol: PROTOCOL_VERSION,
+  run: 'run',
+  incarnation,
+  generation: 1,
+  step: 2,
+  attempt: 3,
+});
+const leaving = (incarnation: string, reason = 'r'): WorkerMessage => ({
+  ...envelope(incarnation),
+  type: 'leaving',
+  reason,
+});
+const stop = (reason: string): CoordinatorMessage => ({ ...envelope('server'), type: 'stop', reason });
+
+async function startServer() {
+  const messages = new Recorder<WorkerMessage>();
+  const refused = new Recorder<string>();
+  const unreachable = new Recorder<string>();
+  const disconnects = new Recorder<void>();
+  const server = await ControlServer.bind('tcp://127.0.0.1:*', KEY, workerMessageSchema, HEARTBEAT_LIMIT_MS, {
+    onMessage: messages.record,
+    onRefused: refused.record,
+    onUnreachable: unreachable.record,
+    onDisconnect: disconnects.record,
+  });
+  closing.push(() => server.close());
+  return { server, messages, refused, unreachable, disconnects };
+}
+
+function startClient(endpoint: string, incarnation: string, key = KEY) {
+  const messages = new Recorder<CoordinatorMessage>();
+  const refused = new Recorder<string>();
+  const client = new ControlClient(endpoint, incarnation, key, coordinatorMessageSchema, {
+    onMessage: messages.record,
+    onRefused: refused.record,
+  });
+  closing.push(() => client.close());
+  return { client, messages, refused };
+}
+
+/** The server still takes a message and answers it. */
+async function expectServing({ server, messages }: Awaited<ReturnType<typeof startServer>>): Promise<void> {
+  const incarnation = `probe-${messages.all.length}`;
+  const probe = startClient(server.endpoint, incarnation);
+  probe.client.send(leaving(incarnation));
+  while ((await messages.next()).incarnation !== incarnation);
+  server.send(incarnation, stop('still here'));
+  expect(await probe.messages.next()).toMatchObject({ reason: 'still here' });
+}
+
+/** Bytes straight into the TCP port, and the end of that connection. */
+async function throwBytes(endpoint: string, bytes: Uint8Array): Promise<void> {
+  const { hostname, port } = new URL(endpoint);
+  const socket = connect(Number(port), hostname);
+  socket.on('error', () => {
+    // Being thrown out is an answer too.
+  });
+  await once(socket, 'connect');
+  socket.end(bytes);
+  socket.resume();
+  // Not `once` of node:events, which takes a reset for a failure.
+  await new Promise((resolve) => socket.once('close', resolve));
+}
+
+/** Things that are no greeting of ZMTP, and one that is, followed by nonsense. */
+const GARBAGE: readonly [string, Uint8Array][] = [
+  ['nothing', Buffer.alloc(0)],
+  ['zeros', Buffer.alloc(4096)],
+  ['HTTP', Buffer.from('GET / HTTP/1.1\r\nHost: x\r\n\r\n')],
+  ['ones', Buffer.alloc(100_000, 0xff)],
+  [
+    'a greeting and then nonsense',
+    Buffer.concat([
+      Buffer.from([0xff, 0, 0, 0, 0, 0, 0, 0, 1, 0x7f, 3, 0]),
+      Buffer.from('NULL'.padEnd(20, '\0')),
+      Buffer.alloc(32, 0xee),
+      Buffer.alloc(1000, 0x07),
+    ]),
+  ],
+];
+
+describe('the control link', () => {
+  test('carries messages both ways, in order', async () => {
+    const { server, messages } = await startServer();
+    const a = startClient(server.endpoint, 'a');
+    const b = startClient(server.endpoint, 'b');
+    for (let count = 0; count < 200; count += 1) {
+      a.client.send(leaving('a', `${count}`));
+      b.client.send(leaving('b', `${count}`));
+    }
+    await messages.until(400);
+    for (const name of ['a', 'b']) {
+      const said = messages.all.filter(({ incarnation }) => incarnation === name);
+      expect(said).toEqual(Array.from({ length: 200 }, (_, count) => leaving(name, `${count}`)));
+      for (let count = 0; count < 200; count += 1) server.send(name, stop(`${name} ${count}`));
+    }
+    for (const [name, { messages: heard }] of Object.entries({ a, b })) {
+      await heard.until(200);
+      expect(heard.all).toEqual(Array.from({ length: 200 }, (_, count) => stop(`${name} ${count}`)));
+    }
+  });
+
+  test('refuses another token at both ends, and counts it', async () => {
+    const cluster = await startServer();
+    const { server, refused, messages } = cluster;
+    const stranger = startClient(server.endpoint, 'stranger', deriveKey('wrong', 'frame'));
+    for (let count = 0; count < 3; count += 1) stranger.client.send(leaving('stranger'));
+    await refused.until(3);
+    expect(new Set(refused.all)).toEqual(new Set(['seal is wrong: the sender has another token']));
+    expect(messages.all).toEqual([]);
+    server.send('stranger', stop('secret'));
+    expect(await stranger.refused.next()).toMatch(/^seal is wrong/);
+    expect(stranger.messages.all).toEqual([]);
+    await expectServing(cluster);
+  });
+
+  test('refuses who speaks for another', async () => {
+    const cluster = await startServer();
+    const mallory = startClient(cluster.server.endpoint, 'mallory');
+    mallory.client.send(leaving('alice'));
+    expect(await cluster.refused.next()).toBe('the sender speaks for another incarnation');
+    expect(cluster.messages.all).toEqual([]);
+  });
+
+  test('refuses frames with too few or useless parts, sealed nonsense, and serves on', async () => {
+    const cluster = await startServer();
+    const dealer = new zmq.Dealer({ routingId: 'odd', linger: 0 });
+    closing.push(() => dealer.close());
+    dealer.connect(cluster.server.endpoint);
+    await dealer.send(['alone']);
+    await dealer.send([Buffer.alloc(100, 1), Buffer.alloc(16, 2)]);
+    await dealer.send([Buffer.alloc(0), Buffer.alloc(0), Buffer.alloc(0), Buffer.alloc(0)]);
+    await dealer.send(seal(KEY, { type: 'no such type' }));
+    await dealer.send(seal(KEY, [1, 2, 3]));
+    await cluster.refused.until(5);
+    expect(cluster.messages.all).toEqual([]);
+    await expectServing(cluster);
+  });
+
+  test('throws out a sender of oversized frames, and serves on', async () => {
+    const cluster = await startServer();
+    const dealer = new zmq.Dealer({ routingId: 'big', linger: 0 });
+    closing.push(() => dealer.close());
+    dealer.connect(cluster.server.endpoint);
+    await dealer.send(seal(KEY, leaving('big')));
+    expect(await cluster.messages.next()).toMatchObject({ incarnation: 'big' });
+    const body = Buffer.alloc(BODY_BYTES_MAX + 1, 1);
+    await dealer.send([body, Buffer.alloc(16)]);
+    // libzmq cuts the connection before it takes the frame in.
+    await cluster.disconnects.next();
+    expect(cluster.messages.all).toHaveLength(1);
+    await expectServing(cluster);
+  });
+
+  test.each(GARBAGE)('takes %s on its port without harm', async (_, bytes) => {
+    const cluster = await startServer();
+    await throwBytes(cluster.server.endpoint, bytes);
+    await expectServing(cluster);
+    expect(cluster.messages.all).toHaveLength(1);
+  });
+
+  test('names who cannot be reached', async () => {
+    const { server, unreachable } = await startServer();
+    server.send('nobody', stop('x'));
+    expect(await unreachable.next()).toBe('nobody');
+  });
+
+  test('says plainly that a port is taken or an address is none', async () => {
+    const { server } = await startServer();
+    const bind = (address: string) =>
+      ControlServer.bind(address, KEY, workerMessageSchema, HEARTBEAT_LIMIT_MS, {
+        onMessage() {},
+        onRefused() {},
+        onUnreachable() {},
+        onDisconnect() {},
+      });
+    await expect(bind(server.endpoint)).rejects.toMatchObject({
+      code: 'ADDRESS_IN_USE',
+      message: expect.stringContaining('the port is taken'),
+    });
+    await expect(bind('tcp://256.0.0.1:*')).rejects.toMatchObject({ code: 'ADDRESS_IN_USE' });
+    expect(() => startClient('nonsense', 'a')).toThrow(expect.objectContaining({ code: 'CONFIG_INVALID' }));
+  });
+
+  test('lets a last message out when it is closed at once', async () => {
+    const { server, messages } = await startServer();
+    const { client, messages: heard } = startClient(server.endpoint, 'a');
+    client.send(leaving('a'));
+    await messages.next();
+    server.send('a', stop('the end'));
+    await server.close();
+    await server.close();
+    expect(await heard.next()).toMatchObject({ reason: 'the end' });
+  });
+});
+
+describe('a killed process', () => {
+  let source: string;
+  beforeAll(async () => {
+    source = await compiledSource(['net', 'protocol']);
+  }, 60_000);
+
+  test('is noticed, and the next send tells whose connection it was', async () => {
+    const { server, messages, disconnects, unreachable } = await startServer();
+    const child = spawn(process.execPath, [CHILD, source, server.endpoint, 'token', 'victim'], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    expect(await messages.next(30_000)).toMatchObject({ incarnation: 'victim' });
+    server.send('victim', stop('hello'));
+    await once(child.stdout, 'data');
+    child.kill('SIGKILL');
+    await disconnects.next();
+    server.send('victim', stop('are you there'));
+    expect(await unreachable.next()).toBe('victim');
+  });
+
+  test('that is only stopped is noticed too', async () => {
+    const { server, messages, disconnects } = await startServer();
+    const child = spawn(process.execPath, [CHILD, source, server.endpoint, 'token', 'sleeper'], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    closing.push(() => child.kill('SIGKILL'));
+    await messages.next(30_000);
+    child.kill('SIGSTOP');
+    await disconnects.next();
+  });
+});
+
+describe('the gradient link', () => {
+  const header = (length: number, change: Partial<GradientHeader> = {}): GradientHeader => ({
+    ...envelope('peer'),
+    type: 'fragment',
+    rank: 0,
+    first: 0,
+    count: 1,
+    offset: 0,
+    length,
+    crc: 0,
+    ...change,
+  });
+
+  async function startReceiver() {
+    const receiver = await PeerReceiver.bind('tcp://127.0.0.1:*', KEY);
+    const frames = new Recorder<PeerFrame>();
+    const refused = new Recorder<string>();
+    const reading = (async () => {
+      for await (const frame of receiver.frames(refused.record)) frames.record(frame);
+    })();
+    closing.push(async () => {
+      receiver.close();
+      await reading;
+    });
+    return { receiver, frames, refused };
+  }
+
+  function startSender(endpoint: string, key = KEY) {
+    const failures = new Recorder<string>();
+    const sender = new PeerSender(endpoint, key, failures.record);
+    closing.push(() => sender.close());
+    return { sender, failures };
+  }
+
+  test('carries pieces as they are, in order, with their headers', async () => {
+    const { receiver, frames } = await startReceiver();
+    const { sender } = startSender(receiver.endpoint);
+    const pieces = Array.from({ length: 40 }, (_, index) =>
+      Float32Array.from({ length: 1 + index * 500 }, (__, at) => Math.sin(index + at)),
+    );
+    for (const [index, piece] of pieces.entries()) {
+      const payload = new Uint8Array(piece.buffer);
+      sender.send(() => header(piece.length, { offset: index, crc: crc32c(payload) }), payload);
+    }
+    await frames.until(40);
+    for (const [index, { header: received, payload }] of frames.all.entries()) {
+      expect(received).toMatchObject({ offset: index, length: pieces[index]!.length, crc: crc32c(payload) });
+      expect(payload.equals(new Uint8Array(pieces[index]!.buffer))).toBe(true);
+    }
+  });
+
+  test('takes the header when the frame’s turn has come, and forgets what was cleared', async () => {
+    const { receiver, frames } = await startReceiver();
+    const { sender } = startSender(receiver.endpoint);
+    const asked: number[] = [];
+    const send = (offset: number) => {
+      const makeHeader = () => {
+        asked.push(offset);
+        return header(1, { offset });
+      };
+      sender.send(makeHeader, new Uint8Array(4));
+    };
+    send(0);
+    send(1);
+    // The first is on its way; the others have not been looked at.
+    expect(asked).toEqual([0]);
+    sender.clear();
+    send(2);
+    await frames.until(2);
+    expect(frames.all.map(({ header: { offset } }) => offset)).toEqual([0, 2]);
+    expect(asked).toEqual([0, 2]);
+  });
+
+  test('refuses other tokens, wrong lengths and bare payloads, and takes the next good frame', async () => {
+    const { receiver, frames, refused } = await startReceiver();
+    const { sender: stranger } = startSender(receiver.endpoint, deriveKey('wrong', 'frame'));
+    stranger.send(() => header(1), new Uint8Array(4));
+    expect(await refused.next()).toMatch(/^seal is wrong/);
+    const { sender } = startSender(receiver.endpoint);
+    sender.send(() => header(2), new Uint8Array(4));
+    expect(await refused.next()).toBe('payload has another length than its header says');
+    sender.send(() => ({ ...header(1), rank: -1 }), new Uint8Array(4));
+    expect(await refused.next()).toMatch(/^field rank/);
+    const push = new zmq.Push({ linger: 0 });
+    closing.push(() => push.close());
+    push.connect(receiver.endpoint);
+    await push.send(Buffer.alloc(4));
+    expect(await refused.next()).toBe('frame has too few parts');
+    await push.send(seal(KEY, header(1)));
+    expect(await refused.next()).toBe('payload has another length than its header says');
+    sender.send(() => header(1), new Uint8Array(4));
+    await frames.next();
+  });
+
+  test.each(GARBAGE)('takes %s on its port without harm', async (_, bytes) => {
+    const { receiver, frames } = await startReceiver();
+    await throwBytes(receiver.endpoint, bytes);
+    const { sender } = startSender(receiver.endpoint);
+    sender.send(() => header(1), new Uint8Array(4));
+    await frames.next();
+    expect(frames.all).toHaveLength(1);
+  });
+
+  test('closing with frames under way is no failure', async () => {
+    const { sender, failures } = startSender('tcp://127.0.0.1:1');
+    for (let count = 0; count < 20; count += 1) sender.send(() => header(1), new Uint8Array(4));
+    sender.close();
+    sender.close();
+    sender.send(() => header(1), new Uint8Array(4));
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(failures.all).toEqual([]);
+  });
+});

@@ -1,0 +1,284 @@
+/**
+ * Real reductions over real ZeroMQ sockets, N of them in one process: any placement of the slots gives
+ * every rank the bits of the naive sum, and whatever is damaged, foreign or twice there is refused.
+ */
+import { crc32c } from '@node-rs/crc32';
+import fc from 'fast-check';
+import { afterEach, describe, expect, test } from 'vitest';
+import { PhiloxRng } from '../../src/base/index.ts';
+import { BLOCK_FLOATS, createKernels, numBlocks } from '../../src/kernels/index.ts';
+import { type PeerFrame, PeerReceiver, PeerSender } from '../../src/net/index.ts';
+import { type CoordinatorMessage, deriveKey, PROTOCOL_VERSION } from '../../src/protocol/index.ts';
+import { FragmentStore } from '../../src/worker/fragment-store.ts';
+import { Reduction } from '../../src/worker/reduction.ts';
+import type { SharedState } from '../../src/worker/thread-messages.ts';
+import { emptyFloats, firstDifference, randomFloats } from '../support/floats.ts';
+import { flushIntoTwin } from '../support/kernel-twins.ts';
+import { naiveSum, naiveTree } from '../support/naive-reduction.ts';
+import { Recorder } from '../support/waiting.ts';
+
+const KEY = deriveKey('token', 'frame');
+const kernels = createKernels();
+const closing: (() => Promise<void>)[] = [];
+
+afterEach(async () => {
+  for (const close of closing.splice(0).reverse()) await close();
+});
+
+interface Rank {
+  readonly reduction: Reduction;
+  readonly state: SharedState;
+  readonly finished: Recorder<{ digest: string; allFinite: boolean }>;
+  readonly failed: Recorder<string>;
+  readonly rejected: Recorder<string>;
+  /** Starts reading, then reducing: frames that came before wait in the sockets. */
+  start(): Promise<void>;
+}
+
+/** Ranks with sockets, each with the fragments of its slots. `alter` may change frames on arrival. */
+async function startRanks(options: {
+  readonly numRanks: number;
+  readonly slotOwners: readonly number[];
+  readonly leaves: readonly Float32Array[];
+  readonly pieceFloats: number;
+  readonly alter?: (frame: PeerFrame, to: number) => PeerFrame[];
+}): Promise<Rank[]> {
+  const { numRanks, slotOwners, leaves, pieceFloats, alter = (frame) => [frame] } = options;
+  const floats = leaves[0]!.length;
+  const receivers = await Promise.all(
+    Array.from({ length: numRanks }, () => PeerReceiver.bind('tcp://127.0.0.1:*', KEY)),
+  );
+  const members = receivers.map(({ endpoint }, rank) => ({
+    incarnation: `incarnation-${rank}`,
+    worker: `worker-${rank}`,
+    peerEndpoint: endpoint,
+  }));
+  const order: Extract<CoordinatorMessage, { type: 'reduce' }> = {
+    ...{ protocol: PROTOCOL_VERSION, run: 'run', incarnation: 'coordinator', type: 'reduce' },
+    ...{ generation: 1, step: 1, attempt: 1, members, slotOwners: [...slotOwners] },
+  };
+  return receivers.map((receiver, rank) => {
+    const store = new FragmentStore(kernels, floats, slotOwners.length);
+    slotOwners.forEach((owner, slot) => {
+      if (owner === rank) store.add(slot, (target) => target.set(leaves[slot]!));
+    });
+    const state = newState(floats);
+    const senders = new Map<string, PeerSender>();
+    const [finished, failed, rejected] = [
+      new Recorder<{ digest: string; allFinite: boolean }>(),
+      new Recorder<string>(),
+      new Recorder<string>(),
+    ];
+    const reduction = new Reduction({
+      ...{ order, incarnation: members[rank]!.incarnation, state, fragments: store.fragments() },
+      ...{ kernels, pieceFloats },
+      senderTo(endpoint) {
+        const sender = senders.get(endpoint) ?? new PeerSender(endpoint, KEY, failed.record);
+        senders.set(endpoint, sender);
+        return sender;
+      },
+      onFinished: (digest, allFinite) => finished.record({ digest, allFinite }),
+      onFailed: failed.record,
+      onRejected: rejected.record,
+    });
+    let reading: Promise<void> = Promise.resolve();
+    closing.push(async () => {
+      for (const sender of senders.values()) sender.close();
+      receiver.close();
+      await reading;
+    });
+    const start = async () => {
+      await reduction.start();
+      reading = (async () => {
+        for await (const frame of receiver.frames(rejected.record)) {
+          for (const altered of alter(frame, rank)) await reduction.accept(altered);
+        }
+      })();
+    };
+    return { reduction, state, finished, failed, rejected, start };
+  });
+}
+
+function newState(floats: number): SharedState {
+  const vector = () => new Float32Array(new SharedArrayBuffer(floats * 4));
+  return {
+    ...{ parameters: vector(), firstMoment: vector(), secondMoment: vector(), reduced: vector().fill(NaN) },
+    blockSums: new Float64Array(new SharedArrayBuffer(numBlocks(floats) * 8)),
+  };
+}
+
+function leavesOf(numSlots: number, floats: number, seed: number): Float32Array[] {
+  return Array.from({ length: numSlots }, (_, slot) => randomFloats(floats, seed * 1000 + slot));
+}
+
+function expectedOf(leaves: readonly Float32Array[]): Float32Array {
+  const flushed = leaves.map((leaf) => {
+    const result = emptyFloats(leaf.length);
+    flushIntoTwin(result, leaf);
+    return result;
+  });
+  return naiveSum(naiveTree(leaves.length), flushed);
+}
+
+async function closeAll(): Promise<void> {
+  for (const close of closing.splice(0).reverse()) await close();
+}
+
+describe('a reduction', () => {
+  test('gives every rank the bits of the naive sum, and all the same digest', {
+    timeout: 60_000,
+  }, async () => {
+    const digests = new Map<string, string>();
+    await fc.assert(
+      fc.asyncProperty(
+        fc.record({
+          numRanks: fc.integer({ min: 1, max: 4 }),
+          numSlots: fc.integer({ min: 1, max: 12 }),
+          floats: fc.constantFrom(1, BLOCK_FLOATS - 1, 3 * BLOCK_FLOATS + 5, 20 * BLOCK_FLOATS),
+          pieceBlocks: fc.integer({ min: 1, max: 4 }),
+          seed: fc.nat(3),
+          placement: fc.nat(1000),
+        }),
+        async ({ numRanks, numSlots, floats, pieceBlocks, seed, placement }) => {
+          const rng = new PhiloxRng({
+            seed: placement,
+            stream: 'sampling',
+            substream: 5,
+            step: 0,
+            slot: 0,
+          });
+          const slotOwners = Array.from({ length: numSlots }, () => rng.nextInt(numRanks));
+          const leaves = leavesOf(numSlots, floats, seed);
+          const ranks = await startRanks({
+            ...{ numRanks, slotOwners, leaves, pieceFloats: pieceBlocks * BLOCK_FLOATS },
+          });
+          try {
+            // In any order: what a rank gets before it has begun waits.
+            for (const rank of rng.permutation(numRanks)) await ranks[rank]!.start();
+            const expected = expectedOf(leaves);
+            const key = `${numSlots} ${floats} ${seed}`;
+            for (const { state, finished, failed, rejected } of ranks) {
+              const { digest, allFinite } = await finished.next();
+              expect(firstDifference(state.reduced, expected)).toBeNull();
+              expect(allFinite).toBe(true);
+              // However many ranks there were, and whoever held what.
+              expect(digests.get(key) ?? digest).toBe(digest);
+              digests.set(key, digest);
+              expect([...failed.all, ...rejected.all]).toEqual([]);
+              const squares = expected.reduce((sum, value) => sum + value ** 2, 0);
+              const measured = state.blockSums.reduce((sum, value) => sum + value, 0);
+              expect(Math.abs(measured - squares)).toBeLessThanOrEqual(1e-9 * squares);
+            }
+          } finally {
+            await closeAll();
+          }
+        },
+      ),
+      { numRuns: 40 },
+    );
+  });
+
+  const floats = 4 * BLOCK_FLOATS;
+  const leaves = leavesOf(4, floats, 9);
+  const two = { numRanks: 2, slotOwners: [0, 0, 1, 1], leaves, pieceFloats: BLOCK_FLOATS };
+
+  test('says when the sum is not finite', async () => {
+    const huge = leaves.map((leaf) => leaf.map(() => 3e38));
+    const ranks = await startRanks({ ...two, leaves: huge });
+    for (const rank of ranks) await rank.start();
+    for (const { finished } of ranks) expect(await finished.next()).toMatchObject({ allFinite: false });
+  });
+
+  test('refuses a damaged payload and fails, so that another attempt can bring it', async () => {
+    let isDamaged = false;
+    const ranks = await startRanks({
+      ...two,
+      alter(frame, to) {
+        if (to !== 1 || isDamaged) return [frame];
+        isDamaged = true;
+        const payload = Buffer.from(frame.payload);
+        payload[17] = payload[17]! ^ 4;
+        return [{ ...frame, payload }];
+      },
+    });
+    for (const rank of ranks) await rank.start();
+    expect(await ranks[1]!.failed.next()).toBe('a frame from worker-0 arrived damaged');
+    expect(ranks[1]!.rejected.all).toEqual(['a frame from worker-0 arrived damaged']);
+    expect(ranks[1]!.finished.all).toEqual([]);
+  });
+
+  test('refuses a fragment that comes twice: nothing is in the sum twice', async () => {
+    // A copy, because the sum may be taken in the frame's own memory.
+    const copyOf = (frame: PeerFrame) => ({ ...frame, payload: Buffer.from(frame.payload) });
+    const ranks = await startRanks({
+      ...two,
+      slotOwners: [0, 1, 0, 1],
+      alter: (frame, to) =>
+        to === 0 && frame.header.type === 'fragment' ? [copyOf(frame), copyOf(frame)] : [frame],
+    });
+    for (const rank of ranks) await rank.start();
+    expect(await ranks[0]!.failed.next()).toMatch(/slot \d is already in/);
+  });
+
+  test('refuses slots of another rank, though sealed and whole', async () => {
+    const ranks = await startRanks({
+      ...two,
+      alter: (frame) => [{ ...frame, header: { ...frame.header, first: 0, count: 1 } }],
+    });
+    for (const rank of ranks) await rank.start();
+    expect(await ranks[0]!.failed.next()).toContain("slot 0 is rank 0's, but rank 1 sent it");
+  });
+
+  test('drops frames that claim another’s rank, and finishes with the true ones', async () => {
+    const forged = (frame: PeerFrame): PeerFrame => {
+      const payload = Buffer.alloc(frame.payload.length);
+      return { header: { ...frame.header, incarnation: 'ghost', crc: crc32c(payload) }, payload };
+    };
+    const ranks = await startRanks({ ...two, alter: (frame) => [forged(frame), frame] });
+    for (const rank of ranks) await rank.start();
+    for (const { state, finished, failed, rejected } of ranks) {
+      await finished.next();
+      expect(firstDifference(state.reduced, expectedOf(leaves))).toBeNull();
+      expect(failed.all).toEqual([]);
+      expect(new Set(rejected.all)).toEqual(
+        new Set([expect.stringMatching(/^rank \d is not the sender's$/)]),
+      );
+    }
+  });
+
+  test('takes nothing after it was aborted, and never finishes', async () => {
+    const held = new Recorder<PeerFrame>();
+    const ranks = await startRanks({
+      ...two,
+      alter(frame, to) {
+        if (to !== 0) return [frame];
+        held.record(frame);
+        return [];
+      },
+    });
+    for (const rank of ranks) await rank.start();
+    // Two pieces of rank 1's fragment, and the two pieces of the vector that rank 1 has reduced.
+    await held.until(4);
+    const { reduction, state, finished, failed, rejected } = ranks[0]!;
+    const before = state.reduced.slice();
+    reduction.abort();
+    for (const frame of held.all) await reduction.accept(frame);
+    expect(firstDifference(state.reduced, before)).toBeNull();
+    expect([...finished.all, ...failed.all, ...rejected.all]).toEqual([]);
+  });
+
+  test('is asked of members only', async () => {
+    const { reduction } = (await startRanks(two))[0]!;
+    expect(
+      () =>
+        new Reduction({
+          ...{ order: reduction.order, incarnation: 'ghost', state: newState(floats), fragments: [] },
+          ...{ kernels, pieceFloats: BLOCK_FLOATS },
+          senderTo: () => expect.fail('nothing is sent'),
+          onFinished() {},
+          onFailed() {},
+          onRejected() {},
+        }),
+    ).toThrow('members only');
+  });
+});

@@ -1,0 +1,125 @@
+/** How figures are printed, and what is not printed because nobody measured it. */
+import { describe, expect, test } from 'vitest';
+import type { AllReduceFigures } from '../../../src/bench/all-reduce.ts';
+import { describeLoad, parseLoadAverages, processorShares } from '../../../src/bench/machine.ts';
+import { reportAllReduce, reportPhases, reportTraining } from '../../../src/bench/report.ts';
+import { formatFigure, formatSummary, renderTable } from '../../../src/bench/table.ts';
+import type { TrainingFigures } from '../../../src/bench/training.ts';
+
+const training: TrainingFigures = {
+  preset: 'tiny',
+  workers: 2,
+  workload: 'tiny: what was trained',
+  lockstep: { count: 6, median: 1500, min: 1234.6, max: 1600 },
+  peer: { count: 6, median: 3000, min: 2900, max: 3100 },
+  ratio: 0.5,
+  lossLockstep: 7.5,
+  lossPeer: 7.6,
+  phases: { data: 3.21, compute: 800, reduce: 12, commit: 1.5, optimizer: 4, rest: 20, step: 841 },
+  skipped: null,
+};
+
+const allReduce: AllReduceFigures = {
+  numRanks: 4,
+  bytes: 4e6,
+  lockstep: { iterations: 30, p50: 8, p99: 11 },
+  peer: { iterations: 30, p50: 4, p99: 5 },
+  ratio: 0.5,
+  skipped: null,
+};
+
+describe('tables', () => {
+  test('columns are aligned and lines end without spaces', () => {
+    const lines = renderTable(
+      [
+        { title: 'name', align: 'left' },
+        { title: 'ms', align: 'right' },
+        { title: '', align: 'left' },
+      ],
+      [
+        ['a', '1,000', ''],
+        ['longer', '2', 'noted'],
+      ],
+    );
+    expect(lines).toEqual(['name       ms', 'a       1,000', 'longer      2  noted']);
+  });
+
+  test.each([
+    [0, '0.00'],
+    [0.01234, '0.0123'],
+    [9.996, '10.00'],
+    [12.34, '12.3'],
+    [1234.6, '1,235'],
+    [-3.21, '-3.21'],
+  ])('%f is printed as %s', (value, text) => {
+    expect(formatFigure(value)).toBe(text);
+  });
+
+  test('a summary shows median and range, or that there is none', () => {
+    expect(formatSummary(training.lockstep)).toBe('1,500 (1,235..1,600)');
+    expect(formatSummary(null)).toBe('-');
+  });
+});
+
+describe('report', () => {
+  test('training stands beside its peer', () => {
+    const [, , row, ...rest] = reportTraining([training]);
+    expect(row).toMatch(/^tiny +2 +6 +1,500 \(1,235\.\.1,600\) +3,000 \(2,900\.\.3,100\) +0\.50$/);
+    expect(rest).toEqual([]);
+  });
+
+  test('without a peer there is one line that says why, and no figure in its place', () => {
+    const alone = { ...training, peer: null, ratio: null, lossPeer: null, skipped: 'no torch here' };
+    const lines = reportTraining([alone, { ...alone, preset: 'small' }]);
+    expect(lines[2]).toMatch(/1,600\) +- +-$/);
+    expect(lines.slice(4)).toEqual(['skipped: PyTorch for tiny, 2; small, 2: no torch here']);
+  });
+
+  test('phases are printed in the order of a step', () => {
+    const [, titles, row] = reportPhases([training]);
+    expect(titles?.split(/ +/).slice(2)).toEqual([
+      'data',
+      'compute',
+      'reduce',
+      'commit',
+      'optimizer',
+      'rest',
+      'step',
+    ]);
+    expect(row?.split(/ +/).slice(2)).toEqual(['3.21', '800', '12.0', '1.50', '4.00', '20.0', '841']);
+    expect(reportPhases([{ ...training, phases: null }])).toEqual([]);
+  });
+
+  test('an all-reduce over more processes than cores says so', () => {
+    const crowded = reportAllReduce([allReduce], null, 2);
+    expect(crowded).toHaveLength(3);
+    expect(crowded[2]).toMatch(
+      /^4 MB +4 +30 +8\.00 +11\.0 +0\.500 +4\.00 +5\.00 +1\.00 +0\.50 +more processes than cores$/,
+    );
+    expect(reportAllReduce([allReduce], null, 4)[2]).not.toContain('cores');
+  });
+});
+
+describe('load', () => {
+  const reading = (user: number, idle: number, iowait: number, steal: number) =>
+    `cpu  ${user} 0 0 ${idle} ${iowait} 0 0 ${steal} 500 0\ncpu0 1 1 1 1 1 1 1 1 1 1\n`;
+
+  test('shares are taken of the time between two readings, guests not counted twice', () => {
+    const shares = processorShares(reading(100, 100, 0, 0), reading(140, 150, 5, 5));
+    expect(shares).toEqual({ idleShare: 0.55, stealShare: 0.05 });
+  });
+
+  test('two equal readings are no division by zero', () => {
+    expect(processorShares(reading(1, 1, 1, 1), reading(1, 1, 1, 1))).toEqual({
+      idleShare: 0,
+      stealShare: 0,
+    });
+  });
+
+  test('is told in one line', () => {
+    const loadAverages = parseLoadAverages('0.50 1.25 2.00 3/134 7515\n');
+    expect(describeLoad({ loadAverages, idleShare: 0.55, stealShare: 0.05 })).toBe(
+      'load before: 0.50 1.25 2.00; processors 55 % idle, 5 % stolen',
+    );
+  });
+});

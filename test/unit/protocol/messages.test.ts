@@ -1,0 +1,85 @@
+/** What the schemas let through: all types, all limits, nothing else. */
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import {
+  coordinatorMessageSchema,
+  jobId,
+  jobSchema,
+  PROTOCOL_VERSION,
+  workerMessageSchema,
+} from '../../../src/protocol/index.ts';
+import { COORDINATOR_MESSAGES, job, WORKER_MESSAGES } from '../../support/message-fixtures.ts';
+
+const envelope = {
+  protocol: PROTOCOL_VERSION,
+  run: 'r',
+  incarnation: 'i',
+  generation: 0,
+  step: 0,
+  attempt: 0,
+};
+const typesOf = (schema: { options: readonly { shape: { type: { value: string } } }[] }) =>
+  schema.options.map(({ shape }) => shape.type.value).sort();
+
+describe('messages', () => {
+  test('the fixtures know every type', () => {
+    expect(Object.keys(WORKER_MESSAGES).sort()).toEqual(typesOf(workerMessageSchema));
+    expect(Object.keys(COORDINATOR_MESSAGES).sort()).toEqual(typesOf(coordinatorMessageSchema));
+  });
+
+  test.each(['protocol', 'run', 'incarnation', 'generation', 'step', 'attempt', 'type'])(
+    'need %s',
+    (field) => {
+      const { [field]: _left, ...rest } = { ...envelope, type: 'uploaded' } as Record<string, unknown>;
+      expect(workerMessageSchema.safeParse(rest).success).toBe(false);
+      expect(workerMessageSchema.safeParse({ ...envelope, type: 'uploaded' }).success).toBe(true);
+    },
+  );
+
+  test.each([
+    { type: 'computed', job: 'j', results: [], milliseconds: 1 },
+    { type: 'computed', job: 'j', results: [{ slot: 0, tokens: 1, lossSum: Infinity }], milliseconds: 1 },
+    { type: 'computed', job: 'j', results: [{ slot: -1, tokens: 1, lossSum: 1 }], milliseconds: 1 },
+    { type: 'computed', job: 'j', results: [{ slot: 0, tokens: 1, lossSum: 1 }], milliseconds: -1 },
+    { type: 'leased', job: 'j', first: 0, count: 0 },
+    { type: 'vote', parametersDigest: 'A'.repeat(32), gradientDigest: 'a'.repeat(32), times: null },
+    { type: 'vote', parametersDigest: 'a'.repeat(31), gradientDigest: 'a'.repeat(32), times: null },
+    { type: 'prepared', device: 'd', engineVersion: '1', layout: [] },
+    { type: 'prepared', device: 'd', engineVersion: '1', layout: [{ name: 'w', shape: [0] }] },
+    { type: 'prepared', device: 'd', engineVersion: '1', layout: [{ name: 'w', shape: [1, 1, 1, 1, 1] }] },
+    { type: 'commit', tokens: 1, learningRate: 1 },
+  ])('of a worker like %o are refused', (message) => {
+    expect(workerMessageSchema.safeParse({ ...envelope, ...message }).success).toBe(false);
+  });
+
+  test('an explanation that is too long is cut, for a message must not be lost over it', () => {
+    const message = { ...envelope, type: 'stop', reason: 'x'.repeat(5000) };
+    expect(coordinatorMessageSchema.parse(message)).toMatchObject({ reason: 'x'.repeat(1024) });
+  });
+});
+
+describe('jobs', () => {
+  test('have the same id exactly when they are the same', () => {
+    // The run's name comes first and numbers hold no dash, so the parts cannot run into one another.
+    fc.assert(
+      fc.property(job, job, (a, b) => {
+        expect(jobId(a)).toBe(jobId({ ...a }));
+        expect(jobId(a) === jobId({ ...b, run: a.run })).toBe(
+          (['generation', 'step', 'plan', 'first', 'count'] as const).every((field) => a[field] === b[field]),
+        );
+      }),
+    );
+    const one = { run: 'r', generation: 1, step: 1, plan: 1, first: 1, count: 1 };
+    for (const field of ['generation', 'step', 'plan', 'first', 'count'] as const) {
+      expect(jobId({ ...one, [field]: 2 })).not.toBe(jobId(one));
+    }
+  });
+
+  test('hold no more than they should', () => {
+    const one = { run: 'r', generation: 1, step: 1, plan: 1, first: 1, count: 1 };
+    expect(jobSchema.safeParse(one).success).toBe(true);
+    for (const change of [{ step: 0 }, { count: 0 }, { run: '' }, { text: 'long' }, { first: -1 }]) {
+      expect(jobSchema.safeParse({ ...one, ...change }).success).toBe(false);
+    }
+  });
+});
