@@ -27,3 +27,4 @@ export {
   type RandomKey,
   type RandomStream,
 } from './philox.ts';
+export { SteadyClock } from './steady-clock.ts';

@@ -59,9 +59,11 @@ export async function verifyRun(dir: string): Promise<VerifiedRun> {
       }
     }
   }
-  const newest = Math.max(-1, ...log.announced.keys());
-  if (newest >= 0 && !checkpointSteps.has(newest)) {
-    notes.push(`the newest checkpoint that the log announces, of step ${newest}, was not in the folder`);
+  const { lastCheckpoint } = log.history;
+  if (lastCheckpoint !== null && !checkpointSteps.has(lastCheckpoint.step)) {
+    notes.push(
+      `the newest checkpoint that the log announces, of step ${lastCheckpoint.step}, was not in the folder`,
+    );
   }
   return { log, checkpoints, notes };
 }

@@ -22,7 +22,7 @@ async function verifyAsText(run: string): Promise<number> {
   return 0;
 }
 
-/** The verdict on a run that is wrong is an answer too: it goes to standard output as well. */
+/** What is wrong is an answer too: it goes to standard output as well. */
 async function verifyAsJson(run: string): Promise<number> {
   try {
     say(JSON.stringify(verdictOf(await verifyRun(run))));

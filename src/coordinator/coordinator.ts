@@ -15,6 +15,7 @@ import {
   layoutOf,
   messageOf,
   type ParameterLayout,
+  SteadyClock,
   unreachable,
 } from '../base/index.ts';
 import {
@@ -25,7 +26,7 @@ import {
 } from '../checkpoint/index.ts';
 import { type Deadlines, deadlinesFrom } from '../config/index.ts';
 import type { CommitLog } from '../history/index.ts';
-import { ControlServer } from '../net/index.ts';
+import { ControlServer, Refusals } from '../net/index.ts';
 import {
   deriveKey,
   type Envelope,
@@ -77,12 +78,10 @@ export class Coordinator {
   readonly outcome: Promise<Outcome>;
 
   readonly #options: CoordinatorOptions;
-  readonly #deadlines: Deadlines;
   readonly #log: CommitLog;
   readonly #control: ControlServer<WorkerMessage>;
   readonly #server: StateServer;
   readonly #producer: JobProducer;
-  readonly #refusals = new Map<string, number>();
   readonly #incarnation = randomUUID();
   readonly #settle: (outcome: Outcome) => void;
   readonly #reject: (error: unknown) => void;
@@ -90,8 +89,7 @@ export class Coordinator {
   #inbox: CoordinatorEvent[] = [];
   #running = false;
   #timer: NodeJS.Timeout | null = null;
-  #clockMs = 0;
-  #lastTickMs = performance.now();
+  readonly #clock: SteadyClock;
   #enqueuing: Promise<void> = Promise.resolve();
   /** The checkpoint being written, and what is known of its step. */
   #writing: {
@@ -112,6 +110,7 @@ export class Coordinator {
     const deadlines = deadlinesFrom(run.config.network.heartbeatLimitMs);
     // The sockets speak before the object stands; what arrives until then is nobody's yet.
     let coordinator: Coordinator | null = null;
+    const refusals = new Refusals(options.logger);
     const server = await StateServer.listen(
       options.host,
       options.httpPort,
@@ -132,7 +131,7 @@ export class Coordinator {
         deadlines.heartbeatLimitMs,
         {
           onMessage: (message) => coordinator?.post({ type: 'messageArrived', message }),
-          onRefused: (reason) => coordinator?.countRefusal(reason),
+          onRefused: (reason) => refusals.add(reason),
           onUnreachable: (incarnation) =>
             coordinator?.post({ type: 'connectionLost', incarnation, reason: 'its connection closed' }),
           onDisconnect: () => coordinator?.probe(),
@@ -160,7 +159,6 @@ export class Coordinator {
   ) {
     const { run } = options;
     this.#options = options;
-    this.#deadlines = deadlines;
     this.#log = run.log;
     this.#server = server;
     this.#control = control;
@@ -198,16 +196,12 @@ export class Coordinator {
     });
     this.#settle = settle;
     this.#reject = reject;
+    this.#clock = new SteadyClock(deadlines.heartbeatIntervalMs, performance.now());
     this.#timer = setInterval(() => this.#tick(), deadlines.heartbeatIntervalMs);
   }
 
   get state(): CoordinatorState {
     return this.#state;
-  }
-
-  /** Frames and messages refused at the door, by reason. */
-  get refusals(): ReadonlyMap<string, number> {
-    return this.#refusals;
   }
 
   /** Finishes the step under way, writes a checkpoint and ends. */
@@ -228,13 +222,6 @@ export class Coordinator {
 
   readerOf(step: number): CheckpointReader | null {
     return this.#reader?.step === step ? this.#reader : null;
-  }
-
-  countRefusal(reason: string): void {
-    const count = (this.#refusals.get(reason) ?? 0) + 1;
-    this.#refusals.set(reason, count);
-    // Once per kind: a flood of bad frames must not become a flood of log lines.
-    if (count === 1) this.#options.logger.warn('frameRefused', { reason });
   }
 
   /** Asks every worker for life after some connection closed: the sends tell whose it was. */
@@ -285,9 +272,6 @@ export class Coordinator {
         return;
       case 'welcome':
         this.#welcome(effect.to, effect.worker);
-        return;
-      case 'dismiss':
-        // A worker that still lives learns it from its next message, which is answered with "refused".
         return;
       case 'enqueue':
         this.#enqueuing = this.#enqueuing
@@ -358,16 +342,9 @@ export class Coordinator {
     this.#control.send(incarnation, { ...this.#envelope(), ...this.#position(), type: 'heartbeat' });
   }
 
-  /**
-   * Counts at most two intervals for one tick: after this process itself was frozen (a suspended
-   * machine, a debugger), its workers have been as silent as they have been unheard, and are not lost.
-   */
   #tick(): void {
-    const nowMs = performance.now();
-    this.#clockMs += Math.min(nowMs - this.#lastTickMs, 2 * this.#deadlines.heartbeatIntervalMs);
-    this.#lastTickMs = nowMs;
     this.probe();
-    this.post({ type: 'tick', nowMs: this.#clockMs });
+    this.post({ type: 'tick', nowMs: this.#clock.tick(performance.now()) });
   }
 
   async #appendCommit(record: CommittedStep): Promise<void> {

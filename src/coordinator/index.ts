@@ -1,5 +1,5 @@
 export { Coordinator, type CoordinatorListener, type CoordinatorOptions } from './coordinator.ts';
-export { initialState, members, transition } from './machine.ts';
+export { initialState, transition } from './machine.ts';
 export { CHECKPOINTS_FOLDER, COMMIT_LOG_FILE, openRun, type RunFolder, savedConfig } from './run-folder.ts';
 export { learningRateAt } from './schedule.ts';
 export type {
@@ -11,3 +11,4 @@ export type {
   Outcome,
   RecordedStep,
 } from './state.ts';
+export { members } from './turn.ts';

@@ -143,8 +143,6 @@ export type CoordinatorEffect =
   | { readonly type: 'send'; readonly to: string; readonly message: Said<CoordinatorMessage> }
   /** The shell adds the run's configuration, which the machine has no use for. */
   | { readonly type: 'welcome'; readonly to: string; readonly worker: string }
-  /** No more of this worker: its connection is forgotten and its late frames are dropped. */
-  | { readonly type: 'dismiss'; readonly incarnation: string }
   | { readonly type: 'enqueue'; readonly jobs: readonly Job[] }
   /** Must be on disk before the next effect is carried out. */
   | { readonly type: 'appendCommit'; readonly record: CommittedStep }

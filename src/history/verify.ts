@@ -6,7 +6,7 @@
  * What no log can prove of itself: the digests (checkpoints vouch for some, see verify-checkpoint.ts),
  * and each slot's tokens and loss, which only computing the step again would show.
  */
-import { LockstepError, unreachable } from '../base/index.ts';
+import { assert, LockstepError, unreachable } from '../base/index.ts';
 import {
   bitDecidingPart,
   fingerprintOf,
@@ -54,7 +54,7 @@ export interface VerifiedLog {
   readonly numSlots: number;
   /** The steps that have a checkpoint, and the step after each, as far as they are committed. */
   readonly claims: ReadonlyMap<number, StepClaims>;
-  /** By step. */
+  /** By step, those that are no longer kept too. */
   readonly announced: ReadonlyMap<number, Announcement>;
   /** What follows the last whole record; null when nothing does. */
   readonly tail: TornTail | null;
@@ -127,8 +127,8 @@ export class LogVerifier {
   }
 
   #committed(record: CommittedRecord, line: number, tokensSeen: number): void {
-    // The order of records has "opened" come first.
-    const { steps, step: stepConfig, optimizer } = this.#config!;
+    assert(this.#config !== null, 'the order of records has "opened" come first');
+    const { steps, step: stepConfig, optimizer } = this.#config;
     const { step, slots, lossSum, learningRate, gradientDigest, parametersDigest } = record;
     const { microBatches } = stepConfig;
     this.#expect(line, step, 'number of slots', slots.length, microBatches, 'step.microBatches of the run');

@@ -1,2 +1,3 @@
 export { ControlClient, ControlServer, type ControlServerHandlers, type LinkHandlers } from './control.ts';
 export { type PeerFrame, PeerReceiver, PeerSender } from './peer.ts';
+export { Refusals } from './refusals.ts';

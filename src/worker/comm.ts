@@ -12,21 +12,22 @@ import {
   type Logger,
   messageOf,
   type ParameterLayout,
+  SteadyClock,
   unreachable,
 } from '../base/index.ts';
 import { type Deadlines, deadlinesFrom, runConfigSchema } from '../config/index.ts';
 import { createKernels, type Kernels } from '../kernels/index.ts';
-import { ControlClient, type PeerFrame, PeerReceiver, PeerSender } from '../net/index.ts';
+import { ControlClient, Refusals } from '../net/index.ts';
 import {
   type CoordinatorMessage,
   coordinatorMessageSchema,
   deriveKey,
   type Envelope,
-  type GradientHeader,
   type PhaseTimes,
   PROTOCOL_VERSION,
 } from '../protocol/index.ts';
 import { checkRedis, JobConsumer } from '../queue/index.ts';
+import { GradientLinks } from './gradient-links.ts';
 import {
   type Ending,
   initialLifecycle,
@@ -82,12 +83,10 @@ export class CommThread {
   readonly #options: CommOptions;
   readonly #ports: CommPorts;
   readonly #incarnation = randomUUID();
-  readonly #frameKey: Buffer;
   readonly #kernels: Kernels = createKernels();
   readonly #control: ControlClient<CoordinatorMessage>;
-  readonly #receiver: PeerReceiver;
-  readonly #senders = new Map<string, PeerSender>();
-  readonly #refusals = new Map<string, number>();
+  readonly #links: GradientLinks;
+  readonly #refusals: Refusals;
   #deadlines: Deadlines = deadlinesFrom(FIRST_HEARTBEAT_LIMIT_MS);
   #state: LifecycleState;
   /** The run's id from the welcome on. */
@@ -95,13 +94,11 @@ export class CommThread {
   #membership: Membership | null = null;
   #replica: SharedReplica | null = null;
   #fragments: readonly SharedFragment[] = [];
-  #reduction: Reduction | null = null;
-  /** Wakes the reader of gradient frames when an attempt has begun. */
-  #attemptBegan: (() => void) | null = null;
+  /** The attempt under way, for a failure to send that comes back later. */
+  #attempt = { generation: 0, attempt: 0 };
   #pulling = false;
   #timer: NodeJS.Timeout | null = null;
-  #clockMs = 0;
-  #lastTickMs = performance.now();
+  readonly #clock = new SteadyClock(this.#deadlines.heartbeatIntervalMs, performance.now());
   #times = emptyTimes();
   #lastTimes: PhaseTimes | null = null;
   #reduceStartMs = 0;
@@ -110,15 +107,29 @@ export class CommThread {
 
   static async start(options: CommOptions, ports: CommPorts): Promise<CommThread> {
     const key = deriveKey(options.token, 'frame');
-    const receiver = await PeerReceiver.bind(`tcp://${options.host}:*`, key);
-    return new CommThread(options, ports, receiver, key);
+    const refusals = new Refusals(ports.logger);
+    // The socket listens before the object stands; nobody knows its address until the object says it.
+    let comm: CommThread | null = null;
+    const links = await GradientLinks.bind(options.host, key, {
+      onRefused: (reason) => refusals.add(reason),
+      onSendFailed: (reason) => comm?.reportSendFailure(reason),
+      onBroken: (error) => comm?.endWith(error),
+    });
+    comm = new CommThread(options, ports, links, refusals, key);
+    return comm;
   }
 
-  private constructor(options: CommOptions, ports: CommPorts, receiver: PeerReceiver, key: Buffer) {
+  private constructor(
+    options: CommOptions,
+    ports: CommPorts,
+    links: GradientLinks,
+    refusals: Refusals,
+    key: Buffer,
+  ) {
     this.#options = options;
     this.#ports = ports;
-    this.#frameKey = key;
-    this.#receiver = receiver;
+    this.#links = links;
+    this.#refusals = refusals;
     this.#state = initialLifecycle({
       incarnation: this.#incarnation,
       coordinatorLimitMs: this.#deadlines.coordinatorLimitMs,
@@ -126,10 +137,9 @@ export class CommThread {
     });
     this.#control = new ControlClient(options.coordinator, this.#incarnation, key, coordinatorMessageSchema, {
       onMessage: (message) => this.#post({ type: 'messageArrived', message }),
-      onRefused: (reason) => this.#countRefusal(reason),
+      onRefused: (reason) => this.#refusals.add(reason),
     });
     this.#setTimer();
-    void this.#readFrames();
     this.#tick();
   }
 
@@ -172,15 +182,24 @@ export class CommThread {
     this.#post({ type: 'drainRequested' });
   }
 
+  reportSendFailure(reason: string): void {
+    this.#post({ type: 'reductionFailed', ...this.#attempt, reason });
+  }
+
+  /** Ends the worker with what was thrown. */
+  endWith(error: unknown): void {
+    if (this.#closed) return;
+    const code = error instanceof LockstepError ? error.code : 'UNEXPECTED';
+    const reason = code === 'UNEXPECTED' && error instanceof Error ? (error.stack ?? '') : messageOf(error);
+    this.#ports.onEnded({ kind: 'failed', code, reason });
+  }
+
   /** Idempotent. */
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
     if (this.#timer !== null) clearInterval(this.#timer);
-    this.#reduction?.abort();
-    this.#attemptBegan?.();
-    this.#receiver.close();
-    for (const sender of this.#senders.values()) sender.close();
+    this.#links.close();
     this.#control.close();
     await this.#membership?.consumer.close();
   }
@@ -226,7 +245,7 @@ export class CommThread {
         this.#startReduction(effect.order);
         return;
       case 'abortReduction':
-        this.#abortReduction();
+        this.#links.abort();
         return;
       case 'vote':
         this.#voteMs = performance.now();
@@ -236,7 +255,7 @@ export class CommThread {
       case 'apply': {
         const { step, tokens, learningRate } = effect;
         this.#times.commit = performance.now() - this.#voteMs;
-        this.#reduction = null;
+        this.#links.commit(step);
         this.#fragments = [];
         this.#ports.toCompute({ type: 'apply', step, tokens, learningRate });
         return;
@@ -254,12 +273,7 @@ export class CommThread {
 
   /** Starts something that takes time; a failure nobody foresaw ends the worker. */
   #run(task: () => Promise<void>): void {
-    task().catch((error: unknown) => {
-      if (this.#closed) return;
-      const code = error instanceof LockstepError ? error.code : 'UNEXPECTED';
-      const reason = code === 'UNEXPECTED' && error instanceof Error ? (error.stack ?? '') : messageOf(error);
-      this.#ports.onEnded({ kind: 'failed', code, reason });
-    });
+    task().catch((error: unknown) => this.endWith(error));
   }
 
   #send(message: object): void {
@@ -271,7 +285,6 @@ export class CommThread {
   }
 
   #sayHello(): void {
-    const port = this.#receiver.endpoint.slice(this.#receiver.endpoint.lastIndexOf(':') + 1);
     this.#send({
       type: 'hello',
       generation: 0,
@@ -280,7 +293,7 @@ export class CommThread {
       name: this.#options.name,
       host: hostname(),
       pid: process.pid,
-      peerEndpoint: `tcp://${this.#options.advertisedHost}:${port}`,
+      peerEndpoint: `tcp://${this.#options.advertisedHost}:${this.#links.port}`,
     });
   }
 
@@ -297,6 +310,8 @@ export class CommThread {
     const config = parsed.data;
     this.#deadlines = deadlinesFrom(config.network.heartbeatLimitMs);
     this.#setTimer();
+    this.#clock.changeInterval(this.#deadlines.heartbeatIntervalMs);
+    this.#links.join(this.#runId, this.#deadlines.coordinatorLimitMs);
     this.#post({ type: 'configured', coordinatorLimitMs: this.#deadlines.coordinatorLimitMs });
     await checkRedis(welcome.redisUrl, this.#deadlines.connectLimitMs);
     const consumer = await JobConsumer.open(
@@ -366,91 +381,29 @@ export class CommThread {
   #startReduction(order: Extract<CoordinatorMessage, { type: 'reduce' }>): void {
     const { pieceFloats } = this.#member();
     this.#reduceStartMs = performance.now();
-    this.#closeSendersBut(new Set(order.members.map((member) => member.peerEndpoint)));
     const { generation, attempt, step } = order;
-    this.#reduction = new Reduction({
+    const reduction = new Reduction({
       order,
       incarnation: this.#incarnation,
       state: this.#shared().state,
       fragments: this.#fragments,
       kernels: this.#kernels,
       pieceFloats,
-      senderTo: (endpoint) => this.#senderTo(endpoint),
+      senderTo: (endpoint) => this.#links.senderTo(endpoint),
       onFinished: (gradientDigest, allFinite) => {
         if (allFinite) this.#post({ type: 'reductionFinished', generation, attempt, gradientDigest });
         else this.#post({ type: 'notFinite', step, slot: null, reason: 'the summed gradient overflows' });
       },
       onFailed: (reason) => this.#post({ type: 'reductionFailed', generation, attempt, reason }),
-      onRejected: (reason) => this.#countRefusal(reason),
+      onRejected: (reason) => this.#refusals.add(reason),
     });
-    this.#run(() => this.#reduction?.start() ?? Promise.resolve());
-    this.#attemptBegan?.();
-  }
-
-  #abortReduction(): void {
-    this.#reduction?.abort();
-    this.#reduction = null;
-    for (const sender of this.#senders.values()) sender.clear();
-  }
-
-  async #readFrames(): Promise<void> {
-    for await (const frame of this.#receiver.frames((reason) => this.#countRefusal(reason))) {
-      if (this.#closed) return;
-      const reduction = await this.#attemptOf(frame);
-      if (reduction === null) this.#countRefusal('a gradient frame of an attempt that is over or foreign');
-      else this.#run(() => reduction.accept(frame));
-    }
-  }
-
-  /**
-   * The attempt a frame belongs to; null when that is over. A peer may be ahead: its frame is held,
-   * and no other read, until the coordinator's order has come here too, so that what waits stays in
-   * the senders. Only sealed frames of this run can wait, and not beyond the coordinator's deadline.
-   */
-  async #attemptOf({ header }: PeerFrame): Promise<Reduction | null> {
-    const deadline = this.#clockMs + this.#deadlines.coordinatorLimitMs;
-    while (!this.#closed && header.run === this.#runId && this.#clockMs < deadline) {
-      const order = this.#reduction?.order;
-      const behind = order === undefined ? -1 : comparePositions(order, header);
-      if (behind === 0) return this.#reduction;
-      if (behind > 0 || header.step <= this.#stateStep()) return null;
-      await new Promise<void>((resolve) => {
-        this.#attemptBegan = resolve;
-      });
-      this.#attemptBegan = null;
-    }
-    return null;
+    this.#attempt = { generation, attempt };
+    this.#links.begin(reduction);
   }
 
   #stateStep(): number {
     const { life } = this.#state;
     return life.phase === 'active' ? life.stateStep : 0;
-  }
-
-  #senderTo(endpoint: string): PeerSender {
-    const known = this.#senders.get(endpoint);
-    if (known !== undefined) return known;
-    const sender = new PeerSender(endpoint, this.#frameKey, (reason) => {
-      const order = this.#reduction?.order;
-      if (order === undefined) return;
-      const { generation, attempt } = order;
-      this.#post({
-        type: 'reductionFailed',
-        generation,
-        attempt,
-        reason: `cannot send to ${endpoint}: ${reason}`,
-      });
-    });
-    this.#senders.set(endpoint, sender);
-    return sender;
-  }
-
-  #closeSendersBut(kept: ReadonlySet<string>): void {
-    for (const [endpoint, sender] of this.#senders) {
-      if (kept.has(endpoint)) continue;
-      sender.close();
-      this.#senders.delete(endpoint);
-    }
   }
 
   // ---- time -------------------------------------------------------------------------------------
@@ -460,23 +413,13 @@ export class CommThread {
     this.#timer = setInterval(() => this.#tick(), this.#deadlines.heartbeatIntervalMs);
   }
 
-  /** At most two intervals per tick: time this process spent frozen is not the coordinator's silence. */
   #tick(): void {
-    const nowMs = performance.now();
-    this.#clockMs += Math.min(nowMs - this.#lastTickMs, 2 * this.#deadlines.heartbeatIntervalMs);
-    this.#lastTickMs = nowMs;
-    this.#post({ type: 'tick', nowMs: this.#clockMs });
-    // A held frame looks at its deadline again.
-    this.#attemptBegan?.();
+    const nowMs = this.#clock.tick(performance.now());
+    this.#post({ type: 'tick', nowMs });
+    this.#links.tick(nowMs);
     if (this.#runId === '' || this.#closed) return;
     const residentBytes = process.memoryUsage.rss();
     this.#send({ type: 'heartbeat', generation: 0, step: this.#stateStep(), attempt: 0, residentBytes });
-  }
-
-  #countRefusal(reason: string): void {
-    const count = (this.#refusals.get(reason) ?? 0) + 1;
-    this.#refusals.set(reason, count);
-    if (count === 1) this.#ports.logger.warn('frameRefused', { reason });
   }
 
   #member(): Membership {
@@ -492,12 +435,4 @@ export class CommThread {
 
 function emptyTimes(): { -readonly [K in keyof PhaseTimes]: number } {
   return { data: 0, compute: 0, reduce: 0, commit: 0, optimizer: 0 };
-}
-
-/** Negative when `a` is an earlier attempt than `b`, 0 for the same one. */
-function comparePositions(
-  a: Pick<Envelope, 'generation' | 'step' | 'attempt'>,
-  b: Pick<GradientHeader, 'generation' | 'step' | 'attempt'>,
-): number {
-  return a.step - b.step || a.generation - b.generation || a.attempt - b.attempt;
 }

@@ -265,7 +265,6 @@ export class SimulatedCluster implements Surroundings {
       case 'note':
         this.note(`  note ${effect.event} ${JSON.stringify(effect.fields)}`);
         return;
-      case 'dismiss':
       case 'appendFinished':
         return;
     }

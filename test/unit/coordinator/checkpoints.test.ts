@@ -83,7 +83,7 @@ describe('a checkpoint', () => {
   test('that is begun again takes no report of the try before', () => {
     const script = uploading(['a', 'b'], { totalSteps: 1 });
     script.lose('b');
-    expect(script.kinds).toEqual(['dismiss', 'abortCheckpoint', 'beginCheckpoint', 'snapshot>a']);
+    expect(script.kinds).toEqual(['abortCheckpoint', 'beginCheckpoint', 'snapshot>a']);
     expect(script.told('a', 'snapshot')).toMatchObject([{ step: 1, attempt: 2, offset: 0, length: 100 }]);
     script.uploaded('a', { attempt: 1 });
     script.uploadFailed('a', { attempt: 1 });
@@ -178,7 +178,7 @@ describe('a joiner', () => {
     const script = joining();
     script.step('a');
     script.lose('b');
-    expect(script.kinds).toEqual(['dismiss', 'enqueue']);
+    expect(script.kinds).toEqual(['enqueue']);
     expect(script.phase).toBe('computing');
   });
 

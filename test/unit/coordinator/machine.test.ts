@@ -67,7 +67,7 @@ describe('gathering', () => {
     for (const name of ['a', 'b']) script.prepared(name);
     expect(script.ready('a')).not.toContainEqual(expect.objectContaining({ type: 'enqueue' }));
     script.lose('b');
-    expect(script.kinds).toEqual(['dismiss', 'enqueue']);
+    expect(script.kinds).toEqual(['enqueue']);
   });
 
   test('hello said twice is welcomed twice under one name', () => {
@@ -115,13 +115,13 @@ describe('gathering', () => {
     script.enter('a');
     script.hello('b');
     script.prepared('b', [{ name: 'weight', shape: [10, 11] }]);
-    expect(script.kinds).toEqual(['refused>b', 'dismiss']);
+    expect(script.kinds).toEqual(['refused>b']);
     // Those of the checkpoint count as well when a run is resumed.
     const layoutKey = JSON.stringify(LAYOUT.map(({ name, shape }) => [name, shape]));
     const resumed = new CoordinatorScript({}, { step: 2, layoutKey });
     resumed.hello('a');
     resumed.prepared('a', [{ name: 'heavy', shape: [10, 10] }]);
-    expect(resumed.kinds).toEqual(['refused>a', 'dismiss']);
+    expect(resumed.kinds).toEqual(['refused>a']);
   });
 
   test('before the first step, whoever starts from other parameters is refused', () => {
@@ -130,7 +130,7 @@ describe('gathering', () => {
     script.hello('b');
     script.prepared('b');
     script.ready('b', DIGEST_B);
-    expect(script.kinds).toEqual(['refused>b', 'dismiss']);
+    expect(script.kinds).toEqual(['refused>b']);
     expect(script.phase).toBe('gathering');
   });
 });
@@ -313,7 +313,7 @@ describe('a lost worker', () => {
     script.lease('b', theirs!);
     script.compute('a', mine!);
     script.lose('b');
-    expect(script.kinds).toEqual(['dismiss', 'enqueue']);
+    expect(script.kinds).toEqual(['enqueue']);
     expect(script.state.generation).toBe(3);
     expect(slotsOf(script.queue)).toEqual(slotsOf([theirs!]));
     for (const job of script.queue) expect(job).toMatchObject({ generation: 3, plan: 1, step: 1 });
@@ -326,7 +326,7 @@ describe('a lost worker', () => {
   test('while computing, with nothing leased: the jobs in the queue stay as they are', () => {
     const script = started(['a', 'b']);
     script.lose('b');
-    expect(script.kinds).toEqual(['dismiss']);
+    expect(script.kinds).toEqual([]);
     script.computeAll('a');
     expect(script.kinds).toEqual(['reduce>a']);
   });
@@ -335,7 +335,7 @@ describe('a lost worker', () => {
     const script = reducing(['a', 'b']);
     script.vote('a');
     script.lose('b');
-    expect(script.kinds).toEqual(['dismiss', 'abort>a', 'enqueue']);
+    expect(script.kinds).toEqual(['abort>a', 'enqueue']);
     expect(script.told('a', 'abort')).toMatchObject([{ step: 1, attempt: 1 }]);
     script.computeAll('a');
     expect(script.told('a', 'reduce')).toMatchObject([{ attempt: 2 }]);
@@ -350,7 +350,7 @@ describe('a lost worker', () => {
     const script = started(['a', 'b']);
     script.computeAll('a');
     script.lose('b');
-    expect(script.kinds).toEqual(['dismiss', 'abort>a', 'reduce>a']);
+    expect(script.kinds).toEqual(['abort>a', 'reduce>a']);
     expect(script.told('a', 'reduce')).toMatchObject([{ attempt: 2, slotOwners: [0, 0, 0, 0] }]);
   });
 
@@ -360,7 +360,7 @@ describe('a lost worker', () => {
     expect(script.kinds).toEqual([]);
     script.say('a', { type: 'heartbeat', residentBytes: 5 });
     script.event({ type: 'tick', nowMs: 1001 });
-    expect(script.effects[0]).toEqual({ type: 'dismiss', incarnation: 'b' });
+    expect(script.effects[0]).toMatchObject({ type: 'note', event: 'workerLost' });
     expect([...script.state.workers.keys()]).toEqual(['a']);
     expect(script.state.workers.get('a')).toMatchObject({ residentBytes: 5, lastHeardMs: 1000 });
   });
@@ -377,7 +377,7 @@ describe('a lost worker', () => {
     const script = reducing(['a']);
     script.hello('late');
     script.lose('late');
-    expect(script.kinds).toEqual(['dismiss']);
+    expect(script.kinds).toEqual([]);
     expect(script.state.generation).toBe(1);
   });
 
@@ -402,7 +402,7 @@ describe('a lost worker', () => {
     script.step('a');
     expect(script.phase).toBe('closing');
     script.lose('a');
-    expect(script.kinds).toEqual(['dismiss', 'abortCheckpoint']);
+    expect(script.kinds).toEqual(['abortCheckpoint']);
     expect(script.state).toMatchObject({ stateStep: 0, activity: { phase: 'gathering' } });
     script.queue.length = 0;
     script.enter('b');
@@ -491,7 +491,7 @@ describe('a repeated step', () => {
   test('refuses a worker whose parameters are not those of the log', () => {
     const script = resumed();
     script.ready('a', DIGEST_C);
-    expect(script.kinds).toEqual(['refused>a', 'dismiss']);
+    expect(script.kinds).toEqual(['refused>a']);
   });
 });
 

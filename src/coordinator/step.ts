@@ -1,0 +1,279 @@
+/**
+ * The life of a step: planned into ranges, leased, computed, reduced, voted on, committed. A lost
+ * worker's ranges are planned anew, and the reduction is tried again; the tree stays the same.
+ */
+import { assert } from '../base/index.ts';
+import type { WorkerMessage } from '../protocol/index.ts';
+import { beginCheckpoint } from './checkpoints.ts';
+import {
+  complete,
+  isComplete,
+  type Ledger,
+  lease,
+  openLedger,
+  outcomes,
+  type RangeRecord,
+  reclaim,
+  waiting,
+} from './ledger.ts';
+import { learningRateAt } from './schedule.ts';
+import type { CommittedStep, Failure, Vote, WorkerRecord } from './state.ts';
+import { members, note, say, speeds, type Turn, updateWorker } from './turn.ts';
+
+/** Reductions of one step that may fail in a row before the run stops: then it is no passing fault. */
+const ATTEMPTS_MAX = 20;
+/** Weight of the newest measurement in a worker's smoothed speed. */
+const SPEED_SMOOTHING = 0.5;
+
+export function onLeased(
+  turn: Turn,
+  worker: WorkerRecord,
+  message: Extract<WorkerMessage, { type: 'leased' }>,
+): void {
+  const { activity } = turn.state;
+  const deny = (reason: string) =>
+    say(turn, worker.incarnation, { type: 'denied', job: message.job, reason });
+  if (worker.phase !== 'member') {
+    deny('the worker is not a member yet');
+    return;
+  }
+  if (activity.phase !== 'computing') {
+    deny('nothing is to be computed');
+    return;
+  }
+  const verdict = lease(activity.ledger, message.job, worker.incarnation);
+  if (!verdict.granted) {
+    deny(verdict.reason);
+    return;
+  }
+  turn.state.activity = { ...activity, ledger: verdict.ledger };
+  say(turn, worker.incarnation, { type: 'granted', job: message.job });
+}
+
+export function onComputed(
+  turn: Turn,
+  worker: WorkerRecord,
+  message: Extract<WorkerMessage, { type: 'computed' }>,
+): void {
+  const { activity } = turn.state;
+  if (activity.phase !== 'computing') return;
+  const ledger = complete(activity.ledger, message.job, worker.incarnation, message.results);
+  if (ledger === null) {
+    note(turn, 'warn', 'resultRefused', { worker: worker.worker, job: message.job });
+    return;
+  }
+  const measured = (message.results.length * 1000) / Math.max(message.milliseconds, 0.001);
+  const speed = worker.speed === null ? measured : worker.speed + SPEED_SMOOTHING * (measured - worker.speed);
+  updateWorker(turn, worker.incarnation, { speed });
+  turn.state.activity = { ...activity, ledger };
+  if (isComplete(ledger)) startReduction(turn, ledger, activity.attempt);
+}
+
+/** A member's vote on the attempt under way; the last one settles it. Returns why the run cannot go on, or null. */
+export function onVote(
+  turn: Turn,
+  worker: WorkerRecord,
+  message: Extract<WorkerMessage, { type: 'vote' }>,
+): Failure | null {
+  const { activity, generation } = turn.state;
+  if (activity.phase !== 'reducing') return null;
+  const isCurrent =
+    message.generation === generation &&
+    message.step === activity.ledger.step &&
+    message.attempt === activity.attempt;
+  if (!isCurrent) return null;
+  if (message.times !== null) updateWorker(turn, worker.incarnation, { times: message.times });
+  const { gradientDigest, parametersDigest } = message;
+  const votes = new Map(activity.votes).set(worker.incarnation, { gradientDigest, parametersDigest });
+  turn.state.activity = { ...activity, votes };
+  if (votes.size < members(turn.state).length) return null;
+  return settleVotes(turn, activity.ledger, activity.attempt, votes);
+}
+
+/** Why a gradient that is not finite ends the run; null when the message is of another step. */
+export function onNotFinite(
+  turn: Turn,
+  worker: WorkerRecord,
+  message: Extract<WorkerMessage, { type: 'notFinite' }>,
+): Failure | null {
+  const { stateStep } = turn.state;
+  if (message.step !== stateStep + 1) return null;
+  const where = message.slot === null ? 'the sum over all slots' : `slot ${message.slot}`;
+  return {
+    code: 'NOT_FINITE',
+    message:
+      `step ${message.step}, ${where}, at ${worker.worker}: ${message.reason}; step ${stateStep} stands. ` +
+      'Start anew with a lower optimizer.learningRate or with optimizer.clipNorm set',
+  };
+}
+
+export function onReduceFailed(
+  turn: Turn,
+  worker: WorkerRecord,
+  message: Extract<WorkerMessage, { type: 'reduceFailed' }>,
+): Failure | null {
+  const { activity } = turn.state;
+  if (activity.phase !== 'reducing' || message.attempt !== activity.attempt) return null;
+  if (message.generation !== turn.state.generation) return null;
+  note(turn, 'warn', 'attemptAborted', {
+    step: activity.ledger.step,
+    attempt: activity.attempt,
+    worker: worker.worker,
+    reason: message.reason,
+  });
+  abortReduction(turn, message.reason);
+  if (activity.attempt >= ATTEMPTS_MAX) {
+    const reason = `step ${activity.ledger.step} could not be reduced in ${ATTEMPTS_MAX} attempts: ${message.reason}`;
+    return { code: 'WORKER_LOST', message: reason };
+  }
+  startReduction(turn, activity.ledger, activity.attempt + 1);
+  return null;
+}
+
+function startReduction(turn: Turn, ledger: Ledger, attempt: number): void {
+  const { state } = turn;
+  const ranked = members(state);
+  const rankOf = new Map(ranked.map((worker, rank) => [worker.incarnation, rank]));
+  state.activity = { phase: 'reducing', ledger, attempt, votes: new Map() };
+  const slotOwners = outcomes(ledger).map(({ holder }) => {
+    const rank = rankOf.get(holder);
+    assert(rank !== undefined, `slot holder ${holder} is not a member`);
+    return rank;
+  });
+  const addresses = ranked.map(({ incarnation, worker, peerEndpoint }) => ({
+    incarnation,
+    worker,
+    peerEndpoint,
+  }));
+  for (const worker of ranked) {
+    say(turn, worker.incarnation, { type: 'reduce', members: addresses, slotOwners });
+  }
+}
+
+function settleVotes(
+  turn: Turn,
+  ledger: Ledger,
+  attempt: number,
+  votes: ReadonlyMap<string, Vote>,
+): Failure | null {
+  const { state } = turn;
+  const [vote] = votes.values();
+  assert(vote !== undefined, 'a reduction has votes');
+  if ([...votes.values()].some((other) => !sameVote(other, vote)))
+    return disagreement(turn, ledger.step, votes);
+  const record = commitRecord(turn, ledger, attempt, vote);
+  if (record.tokens === 0) {
+    const message = `step ${ledger.step} has no target token: the data set is empty`;
+    return { code: 'CONFIG_MISMATCH', message };
+  }
+  const recorded = state.recorded.get(ledger.step);
+  if (recorded !== undefined && !(sameVote(recorded, vote) && recorded.tokens === record.tokens)) {
+    return {
+      code: 'DIVERGED',
+      message:
+        `step ${ledger.step}, repeated after a resume, gives gradient ${vote.gradientDigest} from parameters ` +
+        `${vote.parametersDigest}, but the log holds ${recorded.gradientDigest} from ${recorded.parametersDigest}; ` +
+        'was the run moved to another kind of device?',
+    };
+  }
+  if (recorded === undefined) turn.effects.push({ type: 'appendCommit', record });
+  announceCommit(turn, record, recorded !== undefined);
+  return null;
+}
+
+function disagreement(turn: Turn, step: number, votes: ReadonlyMap<string, Vote>): Failure {
+  const { workers, stateStep } = turn.state;
+  const ballots = [...votes].map(([incarnation, { parametersDigest, gradientDigest }]) => {
+    const name = workers.get(incarnation)?.worker ?? incarnation;
+    return `${name} ${parametersDigest}/${gradientDigest}`;
+  });
+  return {
+    code: 'DIVERGED',
+    message: `step ${step}: replicas disagree on parameters/gradient: ${ballots.join(', ')}; step ${stateStep} stands`,
+  };
+}
+
+function commitRecord(turn: Turn, ledger: Ledger, attempt: number, vote: Vote): CommittedStep {
+  const { state } = turn;
+  const slots = outcomes(ledger).map(({ holder, result }) => ({
+    ...result,
+    worker: state.workers.get(holder)?.worker ?? holder,
+  }));
+  return {
+    step: ledger.step,
+    generation: state.generation,
+    attempt,
+    tokens: slots.reduce((sum, slot) => sum + slot.tokens, 0),
+    // Summed in slot order, so that the figure does not depend on who computed what.
+    lossSum: slots.reduce((sum, slot) => sum + slot.lossSum, 0),
+    learningRate: learningRateAt(ledger.step, state.settings.optimizer, state.settings.totalSteps),
+    gradientDigest: vote.gradientDigest,
+    parametersDigest: vote.parametersDigest,
+    slots,
+  };
+}
+
+function announceCommit(turn: Turn, record: CommittedStep, repeated: boolean): void {
+  const { state } = turn;
+  const { attempt } = record;
+  for (const worker of members(state)) {
+    say(
+      turn,
+      worker.incarnation,
+      { type: 'commit', tokens: record.tokens, learningRate: record.learningRate },
+      { step: record.step, attempt },
+    );
+  }
+  turn.effects.push({ type: 'committed', record, repeated });
+  state.stateStep = record.step;
+  const { gradientDigest, parametersDigest, tokens } = record;
+  state.recorded = new Map(state.recorded).set(record.step, { gradientDigest, parametersDigest, tokens });
+  state.activity = { phase: 'gathering' };
+  const isDue = state.checkpointDue || record.step % state.settings.checkpointEvery === 0;
+  if (isDue) beginCheckpoint(turn);
+}
+
+function abortReduction(turn: Turn, reason: string): void {
+  for (const worker of members(turn.state)) say(turn, worker.incarnation, { type: 'abort', reason });
+}
+
+/** Goes on with a step after members were lost: their slots are planned anew, the survivors keep theirs. */
+export function continueWithout(turn: Turn, lost: ReadonlyMap<string, string>): void {
+  const { state } = turn;
+  const { activity } = state;
+  if (activity.phase !== 'computing' && activity.phase !== 'reducing') return;
+  if (activity.phase === 'reducing') abortReduction(turn, 'a member was lost');
+  if (members(state).length === 0) {
+    state.activity = { phase: 'gathering' };
+    return;
+  }
+  const attempt = activity.phase === 'reducing' ? activity.attempt + 1 : activity.attempt;
+  const isLost = (incarnation: string) => lost.has(incarnation);
+  const { ledger, reopened } = reclaim(activity.ledger, state.generation, isLost, speeds(state));
+  state.activity = { phase: 'computing', ledger, attempt };
+  enqueue(turn, reopened);
+  if (isComplete(ledger)) startReduction(turn, ledger, attempt);
+}
+
+/** Plans the step after the one the members hold. */
+export function beginStep(turn: Turn): void {
+  const { state } = turn;
+  const { run, microBatches } = state.settings;
+  state.startedComputing = true;
+  const ledger = openLedger(run, state.generation, state.stateStep + 1, microBatches, speeds(state));
+  state.activity = { phase: 'computing', ledger, attempt: 1 };
+  enqueue(turn, ledger.ranges);
+}
+
+function sameVote(a: Vote, b: Vote): boolean {
+  return a.gradientDigest === b.gradientDigest && a.parametersDigest === b.parametersDigest;
+}
+
+function enqueue(turn: Turn, ranges: readonly RangeRecord[]): void {
+  if (ranges.length > 0) turn.effects.push({ type: 'enqueue', jobs: ranges.map((range) => range.job) });
+}
+
+export function enqueueWaiting(turn: Turn): void {
+  const { activity } = turn.state;
+  if (activity.phase === 'computing') enqueue(turn, waiting(activity.ledger));
+}

@@ -1,0 +1,79 @@
+/**
+ * One transition under way: a shallow draft of the state, the effects so far, and the small verbs
+ * that all of the coordinator's policy is written in.
+ */
+import { assert } from '../base/index.ts';
+import type { CoordinatorMessage, Said } from '../protocol/index.ts';
+import type { CoordinatorEffect, CoordinatorState, WorkerRecord } from './state.ts';
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+
+export interface Turn {
+  readonly state: Mutable<CoordinatorState>;
+  readonly effects: CoordinatorEffect[];
+}
+
+/** The members in rank order: by name, which does not change while a worker lives. */
+export function members(state: CoordinatorState): WorkerRecord[] {
+  return [...state.workers.values()]
+    .filter((worker) => worker.phase === 'member')
+    .sort((a, b) => (a.worker < b.worker ? -1 : 1));
+}
+
+/** Speeds of the members; one not measured yet counts as an average one. */
+export function speeds(state: CoordinatorState): number[] {
+  const present = members(state);
+  const known = present.flatMap((worker) => worker.speed ?? []);
+  const average = known.length === 0 ? 1 : known.reduce((sum, speed) => sum + speed, 0) / known.length;
+  return present.map((worker) => worker.speed ?? average);
+}
+
+export function layoutFloats(state: CoordinatorState): number {
+  assert(state.layoutKey !== null, 'members have told their layout');
+  const tensors = JSON.parse(state.layoutKey) as [string, number[]][];
+  return tensors.reduce((sum, [, shape]) => sum + shape.reduce((size, side) => size * side, 1), 0);
+}
+
+export function updateWorker(turn: Turn, incarnation: string, change: Partial<WorkerRecord>): void {
+  const worker = turn.state.workers.get(incarnation);
+  if (worker === undefined) return;
+  turn.state.workers = new Map(turn.state.workers).set(incarnation, { ...worker, ...change });
+}
+
+/** Says something about the step under way; `about` overrides for messages on a committed one. */
+export function say(
+  turn: Turn,
+  to: string,
+  // Distributes over the union, so that each message keeps its own fields.
+  message: Said<CoordinatorMessage> extends infer M
+    ? M extends unknown
+      ? Omit<M, 'generation' | 'step' | 'attempt'>
+      : never
+    : never,
+  about: { step?: number; attempt?: number } = {},
+): void {
+  const { activity, generation, stateStep } = turn.state;
+  const isUnderWay = activity.phase === 'computing' || activity.phase === 'reducing';
+  const step = about.step ?? (isUnderWay ? activity.ledger.step : stateStep);
+  const attempt = about.attempt ?? (isUnderWay ? activity.attempt : 0);
+  // The three fields complete what the parameter's type leaves out of its union member.
+  turn.effects.push({
+    type: 'send',
+    to,
+    message: { ...message, generation, step, attempt } as Said<CoordinatorMessage>,
+  });
+}
+
+export function refuse(turn: Turn, to: string, reason: string): void {
+  say(turn, to, { type: 'refused', reason });
+  note(turn, 'warn', 'workerRefused', { incarnation: to, reason });
+}
+
+export function note(
+  turn: Turn,
+  level: 'info' | 'warn' | 'error',
+  event: string,
+  fields: Record<string, unknown>,
+): void {
+  turn.effects.push({ type: 'note', level, event, fields });
+}
