@@ -69,6 +69,12 @@ export class AllReduce {
     return this.#phase;
   }
 
+  /** The first piece whose result is not here, for saying whom this rank waits for; null when it has all. */
+  get awaited(): Piece | null {
+    const [offset] = this.#awaited;
+    return offset === undefined ? null : this.#pieceAt.get(offset)!;
+  }
+
   /** Takes one event; the effects are to be run in order. */
   step(event: AllReduceEvent): AllReduceEffect[] {
     const effects: AllReduceEffect[] = [];

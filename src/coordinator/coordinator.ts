@@ -47,6 +47,9 @@ import type {
 } from './state.ts';
 import { StateServer } from './state-server.ts';
 
+/** When to look again for the worker whose connection closed. */
+const PROBE_DELAYS_MS = [20, 100];
+
 export interface CoordinatorOptions {
   readonly run: RunFolder;
   /** Shared secret of the cluster; whoever holds it may take part. */
@@ -134,7 +137,7 @@ export class Coordinator {
           onRefused: (reason) => refusals.add(reason),
           onUnreachable: (incarnation) =>
             coordinator?.post({ type: 'connectionLost', incarnation, reason: 'its connection closed' }),
-          onDisconnect: () => coordinator?.probe(),
+          onDisconnect: () => coordinator?.findLost(),
         },
       );
       const producer = await JobProducer.open(options.redisUrl, queueNameOf(run.id), {
@@ -224,8 +227,17 @@ export class Coordinator {
     return this.#reader?.step === step ? this.#reader : null;
   }
 
-  /** Asks every worker for life after some connection closed: the sends tell whose it was. */
-  probe(): void {
+  /**
+   * Some connection closed: sending to everyone tells whose. zeromq may announce the end before its
+   * own tables know of it, hence more than one look, none of which waits for the next heartbeat.
+   */
+  findLost(): void {
+    this.#sendHeartbeats();
+    for (const delayMs of PROBE_DELAYS_MS) setTimeout(() => this.#sendHeartbeats(), delayMs).unref();
+  }
+
+  #sendHeartbeats(): void {
+    if (this.#closed) return;
     for (const incarnation of this.#state.workers.keys()) this.#heartbeat(incarnation);
   }
 
@@ -343,7 +355,7 @@ export class Coordinator {
   }
 
   #tick(): void {
-    this.probe();
+    this.#sendHeartbeats();
     this.post({ type: 'tick', nowMs: this.#clock.tick(performance.now()) });
   }
 

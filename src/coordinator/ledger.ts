@@ -80,19 +80,22 @@ export function complete(
   return fits ? replace(ledger, index, { ...range, results }) : null;
 }
 
-/** Takes every range of lost workers back and plans their slots anew; the survivors keep theirs. */
+/**
+ * Goes on without lost workers: their ranges are planned anew, and so are those that wait, since a lost
+ * worker may have taken one from the queue without having said so. The survivors keep theirs.
+ */
 export function reclaim(
   ledger: Ledger,
   generation: number,
   isLost: (incarnation: string) => boolean,
   speeds: readonly number[],
 ): { readonly ledger: Ledger; readonly reopened: readonly RangeRecord[] } {
-  const kept = ledger.ranges.filter((range) => range.holder === null || !isLost(range.holder));
-  const lost = ledger.ranges.filter((range) => range.holder !== null && isLost(range.holder));
-  if (lost.length === 0) return { ledger, reopened: [] };
-  const missing = lost.flatMap(({ first, count }) =>
-    Array.from({ length: count }, (_, place) => first + place),
-  );
+  const isKept = ({ holder }: RangeRecord) => holder !== null && !isLost(holder);
+  const kept = ledger.ranges.filter(isKept);
+  const missing = ledger.ranges
+    .filter((range) => !isKept(range))
+    .flatMap(({ first, count }) => Array.from({ length: count }, (_, place) => first + place));
+  if (missing.length === 0) return { ledger, reopened: [] };
   missing.sort((a, b) => a - b);
   const head = { ...ledger, plan: ledger.plan + 1 };
   const reopened = recordsOf(head, generation, planMissing(ledger.microBatches, missing, speeds));

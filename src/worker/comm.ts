@@ -112,7 +112,7 @@ export class CommThread {
     let comm: CommThread | null = null;
     const links = await GradientLinks.bind(options.host, key, {
       onRefused: (reason) => refusals.add(reason),
-      onSendFailed: (reason) => comm?.reportSendFailure(reason),
+      onStalled: (reason) => comm?.failAttempt(reason),
       onBroken: (error) => comm?.endWith(error),
     });
     comm = new CommThread(options, ports, links, refusals, key);
@@ -182,7 +182,8 @@ export class CommThread {
     this.#post({ type: 'drainRequested' });
   }
 
-  reportSendFailure(reason: string): void {
+  /** The attempt under way cannot end here; the coordinator tries another. */
+  failAttempt(reason: string): void {
     this.#post({ type: 'reductionFailed', ...this.#attempt, reason });
   }
 

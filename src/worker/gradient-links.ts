@@ -9,8 +9,8 @@ import type { Reduction } from './reduction.ts';
 
 export interface GradientLinkHandlers {
   onRefused(reason: string): void;
-  /** A frame could not be sent; the attempt under way cannot end. */
-  onSendFailed(reason: string): void;
+  /** A frame could not be sent, or none has come for too long: the attempt under way cannot end. */
+  onStalled(reason: string): void;
   /** Something went wrong that nobody foresaw. */
   onBroken(error: unknown): void;
 }
@@ -21,12 +21,17 @@ export class GradientLinks {
   readonly #handlers: GradientLinkHandlers;
   readonly #senders = new Map<string, PeerSender>();
   #run = '';
-  /** How long a frame may be held, on the clock that `tick` tells. */
-  #holdLimitMs = 0;
+  /** How long a frame may be held, and how long none may come, on the clock that `tick` tells. */
+  #limitMs = 0;
   #nowMs = 0;
   /** Frames up to this step are of attempts that are over. */
   #doneStep = 0;
   #reduction: Reduction | null = null;
+  #watched: { reduction: Reduction | null; numFrames: number; sinceMs: number } = {
+    reduction: null,
+    numFrames: 0,
+    sinceMs: 0,
+  };
   /** Wakes the reader, which holds a frame. */
   #look: (() => void) | null = null;
   #closed = false;
@@ -48,9 +53,9 @@ export class GradientLinks {
   }
 
   /** Frames of other runs are dropped from here on. */
-  join(run: string, holdLimitMs: number): void {
+  join(run: string, limitMs: number): void {
     this.#run = run;
-    this.#holdLimitMs = holdLimitMs;
+    this.#limitMs = limitMs;
   }
 
   /** Begins an attempt: links to whoever left are closed, and what was held for it is let in. */
@@ -80,9 +85,26 @@ export class GradientLinks {
     this.#look?.();
   }
 
+  /** Time passes, on a clock that stands still while this process is frozen. */
   tick(nowMs: number): void {
     this.#nowMs = nowMs;
     this.#look?.();
+    this.#watch();
+  }
+
+  /** A connection that broke loses frames without a word: an attempt that nothing reaches is given up. */
+  #watch(): void {
+    const reduction = this.#reduction;
+    const awaited = reduction?.awaited ?? null;
+    if (reduction === null || awaited === null) return;
+    if (reduction !== this.#watched.reduction || reduction.numFrames !== this.#watched.numFrames) {
+      this.#watched = { reduction, numFrames: reduction.numFrames, sinceMs: this.#nowMs };
+      return;
+    }
+    const silenceMs = this.#nowMs - this.#watched.sinceMs;
+    if (silenceMs <= this.#limitMs) return;
+    this.#watched = { reduction: null, numFrames: 0, sinceMs: 0 };
+    this.#handlers.onStalled(`no gradient frame for ${Math.round(silenceMs)} ms: ${awaited}`);
   }
 
   senderTo(endpoint: string): PeerSender {
@@ -90,7 +112,7 @@ export class GradientLinks {
     const known = this.#senders.get(endpoint);
     if (known !== undefined) return known;
     const sender = new PeerSender(endpoint, this.#key, (reason) =>
-      this.#handlers.onSendFailed(`cannot send to ${endpoint}: ${reason}`),
+      this.#handlers.onStalled(`cannot send to ${endpoint}: ${reason}`),
     );
     this.#senders.set(endpoint, sender);
     return sender;
@@ -122,7 +144,7 @@ export class GradientLinks {
    * the senders. Only sealed frames of this run can wait, and not beyond the limit.
    */
   async #attemptOf({ header }: PeerFrame): Promise<Reduction | null> {
-    const deadline = this.#nowMs + this.#holdLimitMs;
+    const deadline = this.#nowMs + this.#limitMs;
     while (!this.#closed && header.run === this.#run && this.#nowMs <= deadline) {
       const order = this.#reduction?.order;
       const behind = order === undefined ? -1 : comparePositions(order, header);

@@ -72,6 +72,20 @@ export class Reduction {
     return this.#context.order;
   }
 
+  /** Frames taken in so far: while it does not grow, nothing arrives. */
+  get numFrames(): number {
+    return this.#nextFrame;
+  }
+
+  /** What this rank waits for, in words; null when it has everything. */
+  get awaited(): string | null {
+    const piece = this.#machine.awaited;
+    if (piece === null) return null;
+    const owner = this.order.members[piece.owner]!.worker;
+    const whose = piece.owner === this.#rank ? 'fragments of its own shard' : `the shard of ${owner}`;
+    return `rank ${this.#rank} waits for ${whose}, floats ${piece.offset}+${piece.length}`;
+  }
+
   start(): Promise<void> {
     return this.#enter(() => ({ type: 'started' }));
   }

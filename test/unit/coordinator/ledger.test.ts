@@ -103,7 +103,8 @@ describe('reclaiming', () => {
   });
 
   test('cuts the slots for those who are left', () => {
-    const { reopened } = reclaim(leased(open(), 0, 'a'), 8, (holder) => holder === 'a', [1, 1]);
+    const both = leased(leased(open(), 0, 'a'), 1, 'b');
+    const { reopened } = reclaim(both, 8, (holder) => holder === 'a', [1, 1]);
     expect(reopened.map(({ first, count }) => [first, count])).toEqual([
       [0, 2],
       [2, 1],
@@ -111,8 +112,16 @@ describe('reclaiming', () => {
     ]);
   });
 
-  test('without a lost holder changes nothing', () => {
-    const ledger = leased(open(), 0, 'a');
+  test('plans what waits anew as well: the lost worker may have taken its job without a word', () => {
+    const before = leased(open(), 0, 'a');
+    const { ledger, reopened } = reclaim(before, 8, (holder) => holder === 'b', [1]);
+    expect(reopened.map(({ first, count }) => [first, count])).toEqual([[4, 4]]);
+    expect(slotsOf(ledger).sort()).toEqual(ALL);
+    expect(reasonOf(lease(ledger, before.ranges[1]!.id, 'a'))).toBe('the job belongs to no current plan');
+  });
+
+  test('with every range held by survivors changes nothing', () => {
+    const ledger = leased(leased(open(), 0, 'a'), 1, 'c');
     expect(reclaim(ledger, 8, (holder) => holder === 'b', [1])).toEqual({ ledger, reopened: [] });
   });
 });

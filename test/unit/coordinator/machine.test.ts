@@ -323,10 +323,13 @@ describe('a lost worker', () => {
     ]);
   });
 
-  test('while computing, with nothing leased: the jobs in the queue stay as they are', () => {
+  test('while computing, with nothing leased: it may have taken a job without a word, so all are planned anew', () => {
     const script = started(['a', 'b']);
+    const before = script.queue.splice(0);
     script.lose('b');
-    expect(script.kinds).toEqual([]);
+    expect(script.kinds).toEqual(['enqueue']);
+    expect(slotsOf(script.queue)).toEqual(slotsOf(before));
+    for (const job of script.queue) expect(job).toMatchObject({ plan: 1 });
     script.computeAll('a');
     expect(script.kinds).toEqual(['reduce>a']);
   });
