@@ -54,7 +54,8 @@ async function quickstart(flags: QuickstartFlags): Promise<number> {
   const stopped = await trainOnce(flags, dataDir, first, workers);
   if (stopped) return 0;
 
-  heading(3, 'what the checkpoint writes (one pass, all tokens at once)');
+  heading(3, 'what the checkpoint writes: one pass, all tokens at once');
+  say(`  (${flags.steps} steps of a tiny model teach it which tokens are frequent, and little else)`);
   await showSamples(first, dataDir);
 
   heading(4, 'the same run again, with one worker');

@@ -100,7 +100,7 @@ function headline(run: RunFolder, workers: number): string {
   const from = run.startStep === 0 ? '' : ` from step ${run.startStep}`;
   return (
     `run ${run.id} in ${run.dir}: preset ${config.preset}, engine ${config.engine}, ${config.steps} steps of ` +
-    `${config.step.microBatches} x ${config.step.microBatchSize} sequences, ${workers} workers${from}`
+    `${config.step.microBatches} x ${config.step.microBatchSize} sequences, ${workers} ${workers === 1 ? 'worker' : 'workers'}${from}`
   );
 }
 

@@ -2,10 +2,10 @@
 import { hostname } from 'node:os';
 import type { Command } from 'commander';
 import { LockstepError } from '../base/index.ts';
-import { startWorker } from '../worker/index.ts';
+import { startWorker, type WorkerOptions } from '../worker/index.ts';
 import { tokenFromEnvironment } from './coordinator.ts';
 import { wholeNumber } from './flags.ts';
-import { runCommand } from './terminal.ts';
+import { runCommand, warn } from './terminal.ts';
 
 interface WorkerFlags {
   readonly coordinator: string;
@@ -35,7 +35,7 @@ export function addWorkerCommand(program: Command): void {
 }
 
 async function work(flags: WorkerFlags): Promise<number> {
-  const worker = startWorker({
+  const options: WorkerOptions = {
     coordinator: flags.coordinator,
     token: tokenFromEnvironment(),
     name: flags.name ?? null,
@@ -44,7 +44,8 @@ async function work(flags: WorkerFlags): Promise<number> {
     dataDir: flags.data,
     throttleMs: flags.throttle,
     log: { file: flags.logFile ?? null, level: 'info' },
-  });
+  };
+  let worker = startWorker(options);
   let asked = false;
   const leave = () => {
     if (asked) process.exit(130);
@@ -55,10 +56,15 @@ async function work(flags: WorkerFlags): Promise<number> {
   process.on('SIGTERM', leave);
   // Started by `train`: without its launcher there is nothing to work for.
   process.on('disconnect', () => process.exit(1));
-  const outcome = await worker.outcome;
+  let outcome = await worker.outcome;
+  while (outcome.kind === 'evicted' && !asked) {
+    warn(`${outcome.reason}: coming back as a new worker`);
+    worker = startWorker(options);
+    outcome = await worker.outcome;
+  }
   process.removeAllListeners('disconnect');
   if (process.connected === true) process.disconnect();
-  if (outcome.kind === 'stopped') return 0;
+  if (outcome.kind !== 'failed') return 0;
   if (outcome.code === 'UNEXPECTED') throw new Error(outcome.reason);
   throw new LockstepError(outcome.code, outcome.reason);
 }

@@ -44,6 +44,7 @@ import {
   onNotFinite,
   onReduceFailed,
   onVote,
+  type Verdict,
 } from './step.ts';
 import { members, note, refuse, say, type Turn, updateWorker } from './turn.ts';
 
@@ -122,8 +123,8 @@ function onMessage(turn: Turn, message: WorkerMessage): Failure | null {
   }
   const worker = turn.state.workers.get(incarnation);
   if (worker === undefined) {
-    // A worker that was declared lost, or one of another run: it must come back as new.
-    refuse(turn, incarnation, 'unknown incarnation: say hello again');
+    // Declared lost while it was frozen or cut off, or known to a coordinator that has died since.
+    say(turn, incarnation, { type: 'evicted', reason: 'this incarnation takes no part any more' });
     return null;
   }
   updateWorker(turn, incarnation, { lastHeardMs: turn.state.nowMs });
@@ -142,7 +143,7 @@ function onMessage(turn: Turn, message: WorkerMessage): Failure | null {
       onComputed(turn, worker, message);
       return null;
     case 'vote':
-      return onVote(turn, worker, message);
+      return settle(turn, onVote(turn, worker, message));
     case 'notFinite':
       return onNotFinite(turn, worker, message);
     case 'reduceFailed':
@@ -165,6 +166,16 @@ function turnAway(turn: Turn, worker: WorkerRecord, reason: string | null): null
   if (reason !== null) {
     refuse(turn, worker.incarnation, reason);
     loseWorkers(turn, new Map([[worker.incarnation, reason]]));
+  }
+  return null;
+}
+
+/** Acts on the votes: a minority that holds other bits is quarantined, and its slots are computed again. */
+function settle(turn: Turn, verdict: Verdict): Failure | null {
+  if (verdict.kind === 'failed') return verdict.failure;
+  if (verdict.kind === 'quarantine') {
+    for (const [incarnation, reason] of verdict.workers) refuse(turn, incarnation, reason);
+    loseWorkers(turn, verdict.workers);
   }
   return null;
 }

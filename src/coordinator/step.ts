@@ -69,24 +69,34 @@ export function onComputed(
   if (isComplete(ledger)) startReduction(turn, ledger, activity.attempt);
 }
 
-/** A member's vote on the attempt under way; the last one settles it. Returns why the run cannot go on, or null. */
+/** What came of a vote. */
+export type Verdict =
+  /** Not all votes are in yet, or the step has committed. */
+  | { readonly kind: 'goOn' }
+  /** Workers whose bits differ from those of the majority, with the reason. */
+  | { readonly kind: 'quarantine'; readonly workers: ReadonlyMap<string, string> }
+  | { readonly kind: 'failed'; readonly failure: Failure };
+
+const GO_ON: Verdict = { kind: 'goOn' };
+
+/** A member's vote on the attempt under way; the last one settles it. */
 export function onVote(
   turn: Turn,
   worker: WorkerRecord,
   message: Extract<WorkerMessage, { type: 'vote' }>,
-): Failure | null {
+): Verdict {
   const { activity, generation } = turn.state;
-  if (activity.phase !== 'reducing') return null;
+  if (activity.phase !== 'reducing') return GO_ON;
   const isCurrent =
     message.generation === generation &&
     message.step === activity.ledger.step &&
     message.attempt === activity.attempt;
-  if (!isCurrent) return null;
+  if (!isCurrent) return GO_ON;
   if (message.times !== null) updateWorker(turn, worker.incarnation, { times: message.times });
   const { gradientDigest, parametersDigest } = message;
   const votes = new Map(activity.votes).set(worker.incarnation, { gradientDigest, parametersDigest });
   turn.state.activity = { ...activity, votes };
-  if (votes.size < members(turn.state).length) return null;
+  if (votes.size < members(turn.state).length) return GO_ON;
   return settleVotes(turn, activity.ledger, activity.attempt, votes);
 }
 
@@ -150,47 +160,55 @@ function startReduction(turn: Turn, ledger: Ledger, attempt: number): void {
   }
 }
 
-function settleVotes(
-  turn: Turn,
-  ledger: Ledger,
-  attempt: number,
-  votes: ReadonlyMap<string, Vote>,
-): Failure | null {
+function settleVotes(turn: Turn, ledger: Ledger, attempt: number, votes: ReadonlyMap<string, Vote>): Verdict {
   const { state } = turn;
-  const [vote] = votes.values();
-  assert(vote !== undefined, 'a reduction has votes');
-  if ([...votes.values()].some((other) => !sameVote(other, vote)))
-    return disagreement(turn, ledger.step, votes);
+  const vote = majorityOf([...votes.values()]);
+  if (vote === null) return failed('DIVERGED', noMajority(turn, ledger.step, votes));
+  const differing = [...votes].filter(([, other]) => !sameVote(other, vote));
+  if (differing.length > 0) {
+    // What it computed may be wrong as well, so its slots are computed again by the others.
+    const reason = `its replica differs from the majority at step ${ledger.step}: quarantined`;
+    return { kind: 'quarantine', workers: new Map(differing.map(([incarnation]) => [incarnation, reason])) };
+  }
   const record = commitRecord(turn, ledger, attempt, vote);
   if (record.tokens === 0) {
-    const message = `step ${ledger.step} has no target token: the data set is empty`;
-    return { code: 'CONFIG_MISMATCH', message };
+    return failed('CONFIG_MISMATCH', `step ${ledger.step} has no target token: the data set is empty`);
   }
   const recorded = state.recorded.get(ledger.step);
   if (recorded !== undefined && !(sameVote(recorded, vote) && recorded.tokens === record.tokens)) {
-    return {
-      code: 'DIVERGED',
-      message:
-        `step ${ledger.step}, repeated after a resume, gives gradient ${vote.gradientDigest} from parameters ` +
+    return failed(
+      'DIVERGED',
+      `step ${ledger.step}, repeated after a resume, gives gradient ${vote.gradientDigest} from parameters ` +
         `${vote.parametersDigest}, but the log holds ${recorded.gradientDigest} from ${recorded.parametersDigest}; ` +
         'was the run moved to another kind of device?',
-    };
+    );
   }
   if (recorded === undefined) turn.effects.push({ type: 'appendCommit', record });
   announceCommit(turn, record, recorded !== undefined);
-  return null;
+  return GO_ON;
 }
 
-function disagreement(turn: Turn, step: number, votes: ReadonlyMap<string, Vote>): Failure {
+function failed(code: Failure['code'], message: string): Verdict {
+  return { kind: 'failed', failure: { code, message } };
+}
+
+/** The vote that more than half of the members cast, or null. */
+function majorityOf(votes: readonly Vote[]): Vote | null {
+  return (
+    votes.find((vote) => 2 * votes.filter((other) => sameVote(other, vote)).length > votes.length) ?? null
+  );
+}
+
+function noMajority(turn: Turn, step: number, votes: ReadonlyMap<string, Vote>): string {
   const { workers, stateStep } = turn.state;
   const ballots = [...votes].map(([incarnation, { parametersDigest, gradientDigest }]) => {
     const name = workers.get(incarnation)?.worker ?? incarnation;
     return `${name} ${parametersDigest}/${gradientDigest}`;
   });
-  return {
-    code: 'DIVERGED',
-    message: `step ${step}: replicas disagree on parameters/gradient: ${ballots.join(', ')}; step ${stateStep} stands`,
-  };
+  return (
+    `step ${step}: replicas disagree on parameters/gradient and none has a majority: ${ballots.join(', ')}; ` +
+    `step ${stateStep} stands`
+  );
 }
 
 function commitRecord(turn: Turn, ledger: Ledger, attempt: number, vote: Vote): CommittedStep {

@@ -64,6 +64,7 @@ export function say(
   });
 }
 
+/** Tells a worker for good that it cannot take part. */
 export function refuse(turn: Turn, to: string, reason: string): void {
   say(turn, to, { type: 'refused', reason });
   note(turn, 'warn', 'workerRefused', { incarnation: to, reason });

@@ -130,6 +130,8 @@ export const coordinatorMessageSchema = z.discriminatedUnion('type', [
     httpUrl: z.string().max(512),
   }),
   z.object({ ...envelope, type: z.literal('refused'), reason }),
+  /** This incarnation takes no part any more; the worker may come back as new. */
+  z.object({ ...envelope, type: z.literal('evicted'), reason: z.string().max(1024) }),
   z.object({ ...envelope, type: z.literal('heartbeat') }),
   z.object({ ...envelope, type: z.literal('enter'), source: stateSourceSchema }),
   z.object({ ...envelope, type: z.literal('granted'), job: identifier }),

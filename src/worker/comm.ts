@@ -132,7 +132,7 @@ export class CommThread {
     this.#refusals = refusals;
     this.#state = initialLifecycle({
       incarnation: this.#incarnation,
-      coordinatorLimitMs: this.#deadlines.coordinatorLimitMs,
+      coordinatorLimitMs: this.#deadlines.connectLimitMs,
       helloIntervalMs: HELLO_INTERVAL_MS,
     });
     this.#control = new ControlClient(options.coordinator, this.#incarnation, key, coordinatorMessageSchema, {
@@ -312,7 +312,7 @@ export class CommThread {
     this.#deadlines = deadlinesFrom(config.network.heartbeatLimitMs);
     this.#setTimer();
     this.#clock.changeInterval(this.#deadlines.heartbeatIntervalMs);
-    this.#links.join(this.#runId, this.#deadlines.coordinatorLimitMs);
+    this.#links.join(this.#runId, this.#deadlines.reductionSilenceMs);
     this.#post({ type: 'configured', coordinatorLimitMs: this.#deadlines.coordinatorLimitMs });
     await checkRedis(welcome.redisUrl, this.#deadlines.connectLimitMs);
     const consumer = await JobConsumer.open(

@@ -122,6 +122,10 @@ export class ComputeThread {
       blockSums: new Float64Array(numBlocks(floats)),
       blockDigests: new BigUint64Array(numBlocks(floats)),
     };
+    if (this.#closed) {
+      this.close();
+      return;
+    }
     const { layout } = model;
     this.#reply({ type: 'prepared', layout, device: engine.device, engineVersion: engine.version, state });
   }

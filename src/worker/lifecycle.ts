@@ -111,6 +111,8 @@ export type LifecycleEvent =
 
 export type Ending =
   | { readonly kind: 'stopped'; readonly reason: string }
+  /** Declared lost by a coordinator that goes on, or unknown to one that is new: come back as new. */
+  | { readonly kind: 'evicted'; readonly reason: string }
   | { readonly kind: 'failed'; readonly code: ErrorCode | 'UNEXPECTED'; readonly reason: string };
 
 export type LifecycleEffect =
@@ -201,6 +203,10 @@ function onMessage(turn: Turn, message: CoordinatorMessage): void {
   const { life } = turn.state;
   switch (message.type) {
     case 'heartbeat':
+      return;
+    case 'evicted':
+      // The answer to what was sent before the first welcome must not end a newcomer.
+      if (life.phase !== 'greeting') end(turn, { kind: 'evicted', reason: message.reason });
       return;
     case 'refused':
       end(turn, { kind: 'failed', code: 'CONNECTION_REFUSED', reason: message.reason });

@@ -54,10 +54,11 @@ async function startCoordinator(name: string, ...more: string[]): Promise<Cluste
 }
 
 async function startCoordinatorOn(redisUrl: string, name: string, ...more: string[]): Promise<Cluster> {
+  const ports = more.includes('--port') ? [] : ['--port', '0'];
   const coordinator = start(
     [
       ...['coordinator', '--data', data, '--run', join(dir, name), '--redis', redisUrl],
-      ...['--port', '0', '--http-port', '0', ...more],
+      ...[...ports, '--http-port', '0', ...more],
     ],
     { env: { LOCKSTEP_TOKEN: TOKEN } },
   );
@@ -192,6 +193,30 @@ describe('a cluster', () => {
     for (const worker of workers) expect((await worker.finished).code).toBe(0);
     expect(await digestOf(join(dir, 'queueless'))).toBe(alone);
     server.kill('SIGKILL');
+  });
+
+  it('goes on when the coordinator is killed and started again; workers need no restart', {
+    timeout: LIMIT_MS,
+  }, async () => {
+    const port = String(await freePort());
+    const first = await startCoordinator('headless', ...settings, '--port', port, '--min-workers', '2');
+    const workers = [startWorker(first), startWorker(first)];
+    await first.coordinator.untilLogged((line) => line.event === 'checkpointStored' && line.step === 5);
+    await first.coordinator.untilLogged(isCommit(7));
+    first.coordinator.kill('SIGKILL');
+    await first.coordinator.finished;
+    const second = await startCoordinator('headless', '--resume', '--port', port, '--min-workers', '2');
+    const { code, stderr } = await second.coordinator.finished;
+    expect(code, stderr).toBe(0);
+    for (const worker of workers) {
+      const ended = await worker.finished;
+      expect(ended.code, ended.stderr).toBe(0);
+      expect(ended.stderr).toContain('coming back as a new worker');
+    }
+    expect(await digestOf(join(dir, 'headless'))).toBe(alone);
+    expect(committedSteps(join(dir, 'headless'))).toEqual(
+      Array.from({ length: STEPS }, (_, index) => index + 1),
+    );
   });
 
   it('does the quickstart', { timeout: LIMIT_MS }, async () => {

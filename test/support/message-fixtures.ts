@@ -96,6 +96,7 @@ export const COORDINATOR_MESSAGES: {
     httpUrl: text,
   }),
   refused: typed('refused', { reason: text }),
+  evicted: typed('evicted', { reason: text }),
   heartbeat: typed<'heartbeat', object>('heartbeat', {}),
   enter: typed('enter', {
     source: fc.constantFrom({ kind: 'initial' as const }, { kind: 'checkpoint' as const }),

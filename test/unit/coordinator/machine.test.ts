@@ -102,12 +102,12 @@ describe('gathering', () => {
     expect(script.state.workers.has('stranger')).toBe(false);
   });
 
-  test('whoever is unknown is told to say hello again, whatever it says', () => {
+  test('whoever is unknown is told to come back as new, whatever it says', () => {
     const script = started(['a']);
     script.vote('ghost');
-    expect(script.kinds).toEqual(['refused>ghost']);
+    expect(script.kinds).toEqual(['evicted>ghost']);
     script.say('ghost', { type: 'leaving', reason: 'x' });
-    expect(script.kinds).toEqual(['refused>ghost']);
+    expect(script.kinds).toEqual(['evicted>ghost']);
   });
 
   test('other parameters than those of the run are refused', () => {
@@ -262,22 +262,39 @@ describe('the commit', () => {
   test.each([
     ['gradients', DIGEST_C, DIGEST_A],
     ['parameters', DIGEST_B, DIGEST_C],
-  ])('is refused when %s differ, naming every worker with its digests', (_, gradient, parameters) => {
+  ])(
+    'stops the run when %s differ one against one, naming both with their digests',
+    (_, gradient, parameters) => {
+      const script = reducing(['a', 'b']);
+      script.vote('a');
+      script.vote('b', gradient, parameters);
+      expect(script.kinds).toEqual(['stop>a', 'stop>b', 'finish']);
+      const failure = failureOf(script)!;
+      expect(failure.code).toBe('DIVERGED');
+      for (const ballot of [`a ${DIGEST_A}/${DIGEST_B}`, `b ${parameters}/${gradient}`]) {
+        expect(failure.message).toContain(ballot);
+      }
+      expect(script.all.some(({ type }) => type === 'appendCommit')).toBe(false);
+      expect(script.phase).toBe('finished');
+    },
+  );
+
+  test.each([
+    ['gradients', DIGEST_C, DIGEST_A],
+    ['parameters', DIGEST_B, DIGEST_C],
+  ])('quarantines a minority whose %s differ; its slots are computed again', (_, gradient, parameters) => {
     const script = reducing(['a', 'b', 'c']);
     script.voteAll('a', 'b');
     script.vote('c', gradient, parameters);
-    expect(script.kinds).toEqual(['stop>a', 'stop>b', 'stop>c', 'finish']);
-    const failure = failureOf(script)!;
-    expect(failure.code).toBe('DIVERGED');
-    for (const ballot of [
-      `a ${DIGEST_A}/${DIGEST_B}`,
-      `b ${DIGEST_A}/${DIGEST_B}`,
-      `c ${parameters}/${gradient}`,
-    ]) {
-      expect(failure.message).toContain(ballot);
-    }
-    expect(script.all.some(({ type }) => type === 'appendCommit')).toBe(false);
-    expect(script.phase).toBe('finished');
+    expect(script.kinds).toEqual(['refused>c', 'abort>a', 'abort>b', 'enqueue']);
+    expect(script.told('c', 'refused')).toMatchObject([
+      { reason: expect.stringContaining('differs from the majority') },
+    ]);
+    expect([...script.state.workers.keys()]).toEqual(['a', 'b']);
+    script.computeAll('a');
+    expect(script.told('a', 'reduce')).toMatchObject([{ attempt: 2 }]);
+    script.voteAll('a', 'b');
+    expect(script.kinds[0]).toBe('appendCommit');
   });
 
   test('of a step without any target token is a configuration’s fault', () => {
@@ -372,7 +389,7 @@ describe('a lost worker', () => {
     const script = reducing(['a', 'b']);
     script.lose('b');
     script.vote('b');
-    expect(script.kinds).toEqual(['refused>b']);
+    expect(script.kinds).toEqual(['evicted>b']);
     expect(script.event({ type: 'connectionLost', incarnation: 'b', reason: 'again' })).toEqual([]);
   });
 

@@ -70,6 +70,16 @@ describe('ending', () => {
     );
   });
 
+  test('when it is evicted: it may come back as new', () => {
+    expect(entered().told({ type: 'evicted', reason: 'no part any more' })).toEqual([
+      { type: 'end', ending: { kind: 'evicted', reason: 'no part any more' } },
+    ]);
+  });
+
+  test('not when it is evicted before it was welcomed: that was meant for another time', () => {
+    expect(new LifecycleScript().told({ type: 'evicted', reason: 'x' })).toEqual([]);
+  });
+
   test('when the coordinator is silent for longer than its limit, and not before', () => {
     const script = entered();
     script.event({ type: 'tick', nowMs: 9000 });
