@@ -4,7 +4,7 @@
  * Source of the format: safetensors.ts.
  */
 import { createHash } from 'node:crypto';
-import { type FileHandle, open } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
 import {
   assert,
   LockstepError,
@@ -13,7 +13,7 @@ import {
   type ParameterLayout,
   systemCodeOf,
 } from '../base/index.ts';
-import { readFully, readPieces } from '../storage/index.ts';
+import { openToRead, readFully, readPieces } from '../storage/index.ts';
 import {
   FLOAT_BYTES,
   LENGTH_BYTES,
@@ -90,19 +90,6 @@ export class TensorFile {
   /** Idempotent. */
   async close(): Promise<void> {
     await this.#handle.close();
-  }
-}
-
-async function openToRead(path: string): Promise<FileHandle> {
-  try {
-    return await open(path, 'r');
-  } catch (error) {
-    if (systemCodeOf(error) === null) throw error;
-    throw new LockstepError(
-      'DATA_MISSING',
-      `${path}: cannot be opened: ${messageOf(error)}; check the path and its permissions`,
-      { context: { path }, cause: error },
-    );
   }
 }
 

@@ -3,7 +3,7 @@
  * that all of the coordinator's policy is written in.
  */
 import { assert } from '../base/index.ts';
-import type { CoordinatorMessage, Said } from '../protocol/index.ts';
+import type { CoordinatorMessage, Said, Unplaced } from '../protocol/index.ts';
 import type { CoordinatorEffect, CoordinatorState, WorkerRecord } from './state.ts';
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
@@ -44,12 +44,7 @@ export function updateWorker(turn: Turn, incarnation: string, change: Partial<Wo
 export function say(
   turn: Turn,
   to: string,
-  // Distributes over the union, so that each message keeps its own fields.
-  message: Said<CoordinatorMessage> extends infer M
-    ? M extends unknown
-      ? Omit<M, 'generation' | 'step' | 'attempt'>
-      : never
-    : never,
+  message: Unplaced<CoordinatorMessage>,
   about: { step?: number; attempt?: number } = {},
 ): void {
   const { activity, generation, stateStep } = turn.state;

@@ -5,8 +5,9 @@
  * A process that dies while it appends leaves at most one line that is not whole, the last. That is
  * the *tail*: reported, not an error. Anything wrong before it is damage: HISTORY_CORRUPT.
  */
-import { type FileHandle, open } from 'node:fs/promises';
-import { LockstepError, messageOf, systemCodeOf } from '../base/index.ts';
+import type { FileHandle } from 'node:fs/promises';
+import { LockstepError } from '../base/index.ts';
+import { openToRead } from '../storage/index.ts';
 import { CHAIN_START, type DecodedLine, decodeLine } from './line-codec.ts';
 import type { HistoryRecord } from './record.ts';
 import { EMPTY_HISTORY, faultOf, type HistorySummary, withRecord } from './sequence.ts';
@@ -78,25 +79,11 @@ export async function* scanHistory(
  * not whole is left out, for it may be about to be. Throws DATA_MISSING and HISTORY_CORRUPT.
  */
 export async function* readHistory(path: string): AsyncGenerator<HistoryRecord> {
-  const handle = await openLog(path);
+  const handle = await openToRead(path);
   try {
     for await (const { record } of scanHistory(handle, path)) yield record;
   } finally {
     await handle.close();
-  }
-}
-
-/** Opens a log for reading only. Throws DATA_MISSING. */
-export async function openLog(path: string): Promise<FileHandle> {
-  try {
-    return await open(path, 'r');
-  } catch (error) {
-    if (systemCodeOf(error) === null) throw error;
-    throw new LockstepError(
-      'DATA_MISSING',
-      `${path}: cannot be opened: ${messageOf(error)}; check the path of the run`,
-      { context: { path }, cause: error },
-    );
   }
 }
 

@@ -2,7 +2,8 @@
  * Verifies a commit log on disk: every record's checksum and place (scan.ts) and meaning (verify.ts),
  * in one pass and bounded memory. Reads only and takes no lock: a run that is appending may be looked at.
  */
-import { openLog, scanHistory } from './scan.ts';
+import { openToRead } from '../storage/index.ts';
+import { scanHistory } from './scan.ts';
 import { LogVerifier, type LogVerifierOptions, type VerifiedLog } from './verify.ts';
 
 /**
@@ -12,7 +13,7 @@ import { LogVerifier, type LogVerifierOptions, type VerifiedLog } from './verify
 export async function verifyLog(options: LogVerifierOptions): Promise<VerifiedLog> {
   const { path } = options;
   const verifier = new LogVerifier(options);
-  const handle = await openLog(path);
+  const handle = await openToRead(path);
   try {
     const records = scanHistory(handle, path);
     let next = await records.next();

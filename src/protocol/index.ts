@@ -16,6 +16,7 @@ export {
   type SlotResult,
   STATE_PIECE_BYTES,
   type StateSource,
+  type Unplaced,
   type WorkerMessage,
   workerMessageSchema,
 } from './messages.ts';

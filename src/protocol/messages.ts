@@ -194,6 +194,11 @@ export type Said<Message> = Message extends unknown
   ? Omit<Message, 'protocol' | 'run' | 'incarnation'>
   : never;
 
+/** Likewise without the place it speaks of, which the machine fills in. */
+export type Unplaced<Message> = Message extends unknown
+  ? Omit<Said<Message>, 'generation' | 'step' | 'attempt'>
+  : never;
+
 /** What a job in the queue holds: a reference to slots, never text. */
 export const jobSchema = z.strictObject({
   run: identifier,

@@ -8,6 +8,20 @@ import { InvariantError, LockstepError, messageOf, systemCodeOf } from '../base/
 /** Small enough that hashing a piece (about 3 ms) does not keep heartbeats waiting. */
 const PIECE_BYTES = 1024 * 1024;
 
+/** Opens a file for reading only. Throws DATA_MISSING naming it. */
+export async function openToRead(path: string): Promise<FileHandle> {
+  try {
+    return await open(path, 'r');
+  } catch (error) {
+    if (systemCodeOf(error) === null) throw error;
+    throw new LockstepError(
+      'DATA_MISSING',
+      `${path}: cannot be opened: ${messageOf(error)}; check the path and its permissions`,
+      { context: { path }, cause: error },
+    );
+  }
+}
+
 /** Writes all of `bytes` at `position`; a single write may take only part of them. */
 export async function writeFully(handle: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
   let done = 0;

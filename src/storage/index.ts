@@ -1,1 +1,9 @@
-export { diskFailure, readFully, readPieces, syncDirectory, writeFully, writing } from './durable.ts';
+export {
+  diskFailure,
+  openToRead,
+  readFully,
+  readPieces,
+  syncDirectory,
+  writeFully,
+  writing,
+} from './durable.ts';

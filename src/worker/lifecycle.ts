@@ -7,7 +7,14 @@
  * range granted while an update is being applied simply waits its turn there.
  */
 import { type ErrorCode, unreachable } from '../base/index.ts';
-import type { CoordinatorMessage, Job, Said, SlotResult, WorkerMessage } from '../protocol/index.ts';
+import type {
+  CoordinatorMessage,
+  Job,
+  Said,
+  SlotResult,
+  Unplaced,
+  WorkerMessage,
+} from '../protocol/index.ts';
 
 type Welcome = Extract<CoordinatorMessage, { type: 'welcome' }>;
 type Reduce = Extract<CoordinatorMessage, { type: 'reduce' }>;
@@ -423,11 +430,7 @@ function end(turn: Turn, ending: Ending): void {
 /** Speaks of the step under way unless told otherwise. */
 function say(
   turn: Turn,
-  message: Said<WorkerMessage> extends infer M
-    ? M extends unknown
-      ? Omit<M, 'generation' | 'step' | 'attempt'>
-      : never
-    : never,
+  message: Unplaced<WorkerMessage>,
   about: { step?: number; attempt?: number } = {},
 ): void {
   const { life } = turn.state;
