@@ -73,6 +73,17 @@ describe('the same weights to the bit', () => {
     expect(contributors.size, 'every worker computed something').toBe(workers);
   });
 
+  it('with the wasm engine as well', { timeout: LIMIT_MS }, async () => {
+    const short = ['--preset', 'tiny', '--engine', 'wasm', '--steps', '3'];
+    const digests: string[] = [];
+    for (const workers of ['1', '2']) {
+      const { code, stderr } = await run(trainArgs(`wasm-${workers}`, ...short, '--workers', workers));
+      expect(code, stderr).toBe(0);
+      digests.push(await digestOf(join(dir, `wasm-${workers}`)));
+    }
+    expect(digests[1]).toBe(digests[0]);
+  });
+
   it('with one of three workers slowed down', { timeout: LIMIT_MS }, async () => {
     const slow = ['--workers', '3', '--throttle-worker', '1:400'];
     const { code, stderr } = await run(trainArgs('slow', ...FRESH, ...slow));
