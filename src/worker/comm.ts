@@ -326,7 +326,12 @@ export class CommThread {
       welcome,
       consumer,
       pieceFloats: config.network.pieceBytes / 4,
-      transfer: { httpUrl: welcome.httpUrl, run: welcome.run, key: deriveKey(this.#options.token, 'http') },
+      transfer: {
+        pieceLimitMs: this.#deadlines.coordinatorLimitMs,
+        httpUrl: welcome.httpUrl,
+        run: welcome.run,
+        key: deriveKey(this.#options.token, 'http'),
+      },
     };
     this.#ports.toCompute({ type: 'prepare', config, datasetSha256: welcome.dataset });
   }

@@ -14,6 +14,8 @@ const PIECE_FLOATS = STATE_PIECE_BYTES / 4;
 export interface TransferTarget {
   readonly httpUrl: string;
   readonly run: string;
+  /** How long one piece may take: a transfer that hangs must not hold up everyone who waits for it. */
+  readonly pieceLimitMs: number;
   /** Bearer key, derived from the cluster's token. */
   readonly key: Buffer;
 }
@@ -72,6 +74,7 @@ async function request(target: TransferTarget, path: string, init: RequestInit):
   try {
     response = await fetch(url, {
       ...init,
+      signal: AbortSignal.timeout(target.pieceLimitMs),
       headers: { ...init.headers, authorization: `Bearer ${target.key.toString('hex')}` },
     });
   } catch (error) {
