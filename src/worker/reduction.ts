@@ -12,7 +12,7 @@ import {
   type AllReduceEffect,
   type AllReduceEvent,
   type Operand,
-  planShards,
+  planPieces,
 } from '../collective/index.ts';
 import { BLOCK_FLOATS, combineDigests, type Kernels, numBlocks } from '../kernels/index.ts';
 import type { PeerFrame, PeerSender } from '../net/index.ts';
@@ -47,6 +47,8 @@ export class Reduction {
   readonly #blockDigests: BigUint64Array;
   /** Checksums of finished pieces, by offset: one computation for all peers. */
   readonly #checksums = new Map<number, number>();
+  /** Offsets of the pieces whose digests and squares are taken. */
+  readonly #measured = new Set<number>();
   #nextFrame = 0;
   #work: Promise<void> = Promise.resolve();
   #aborted = false;
@@ -248,13 +250,14 @@ export class Reduction {
     const values = state.reduced.subarray(offset, offset + length);
     kernels.digestBlocks(values, this.#blockDigests, offset / BLOCK_FLOATS);
     kernels.sumOfSquares(values, state.blockSums, offset / BLOCK_FLOATS);
+    this.#measured.add(offset);
   }
 
   #finish(): void {
-    const { state, order } = this.#context;
-    // This rank's own shard was summed in place rather than stored, and is measured here.
-    const own = planShards(state.reduced.length, order.members.length)[this.#rank]!;
-    if (own.length > 0) this.#measure(own.offset, own.length);
+    const { state, order, pieceFloats } = this.#context;
+    // Most pieces of this rank's own shard were summed in place rather than stored, and not measured yet.
+    const own = planPieces(state.reduced.length, order.members.length, pieceFloats)[this.#rank]!;
+    for (const { offset, length } of own) if (!this.#measured.has(offset)) this.#measure(offset, length);
     const allFinite = state.blockSums.every(Number.isFinite);
     this.#context.onFinished(combineDigests(this.#blockDigests), allFinite);
   }
