@@ -18,7 +18,7 @@ import { type Move, SimulatedWorker, type Surroundings } from './worker.ts';
 export const FAULTS = [
   /** A worker's process dies, and another is started. */
   'kill',
-  /** A worker stands still and goes on later, declared lost or not. */
+  /** A worker stands still, and goes on later, declared lost or not; or never, with its connections open. */
   'freeze',
   /** A job's lock runs out while its holder works on it. */
   'losePlace',
@@ -237,8 +237,11 @@ export class SimulatedCluster implements Surroundings {
     worker.tick(0);
   }
 
+  /** Workers that work, or will again. */
   #alive(): SimulatedWorker[] {
-    return this.workers.filter(({ life }) => life !== 'dead');
+    return this.workers.filter(
+      ({ life, wakesAtMs }) => life === 'alive' || (life === 'frozen' && wakesAtMs < Infinity),
+    );
   }
 
   #miss({ name }: SimulatedWorker): void {
@@ -253,18 +256,32 @@ export class SimulatedCluster implements Surroundings {
     const fault = left[0]!;
     const awake = this.workers.filter(({ life }) => life === 'alive');
     const victim = awake[this.#rng.nextInt(Math.max(1, awake.length))];
-    const isDone = victim !== undefined && this.#inflict(fault, victim);
+    const isDone = victim !== undefined && this.#canInflict(fault, victim);
+    if (isDone) {
+      this.note(`FAULT ${fault}, at ${victim.name}`);
+      this.#inflict(fault, victim);
+    }
     this.#faultTries += 1;
     if (!isDone && this.#faultTries < FAULT_TRIES_MAX) return;
     this.#faultTries = 0;
     left.shift();
-    if (!isDone) return;
-    this.note(`FAULT ${fault}, at ${victim.name}`);
-    this.faultsDone.set(fault, (this.faultsDone.get(fault) ?? 0) + 1);
+    if (isDone) this.faultsDone.set(fault, (this.faultsDone.get(fault) ?? 0) + 1);
   }
 
-  /** False when there was nothing to break. */
-  #inflict(fault: Fault, victim: SimulatedWorker): boolean {
+  /** Whether there is something to break. */
+  #canInflict(fault: Fault, victim: SimulatedWorker): boolean {
+    switch (fault) {
+      case 'losePlace':
+        return this.queue.heldBy(victim.name).length > 0;
+      case 'damage':
+      case 'resetPeer':
+        return this.#fullLinks(victim).length > 0;
+      default:
+        return true;
+    }
+  }
+
+  #inflict(fault: Fault, victim: SimulatedWorker): void {
     const rng = this.#rng;
     switch (fault) {
       case 'kill':
@@ -272,42 +289,41 @@ export class SimulatedCluster implements Surroundings {
         for (const links of this.#peerLinks.values()) links.get(victim.name)?.loseNewest(rng);
         this.#peerLinks.delete(victim.name);
         this.#startWorker();
-        return true;
+        return;
       case 'freeze':
         victim.life = 'frozen';
-        victim.wakesAtMs = this.nowMs + this.#someTime();
-        return true;
+        victim.wakesAtMs = rng.nextInt(4) === 0 ? Infinity : this.nowMs + this.#someTime();
+        // Somebody will see that it hangs; the coordinator has its silence only.
+        if (victim.wakesAtMs === Infinity) this.#startWorker();
+        return;
       case 'losePlace': {
         const held = this.queue.heldBy(victim.name);
-        if (held.length === 0) return false;
         this.queue.expire(held[rng.nextInt(held.length)]!);
-        return true;
+        return;
       }
       case 'emptyQueue':
         this.queue.clear();
         this.coordinator.post({ type: 'queueEmptied' });
-        return true;
+        return;
       case 'crashCoordinator':
         this.coordinator.crashesAfter = rng.nextInt(8);
-        return true;
+        return;
       case 'damage':
-        if (this.#fullLinks(victim).length === 0) return false;
         victim.reader.damagesNext = true;
-        return true;
+        return;
       case 'partition':
         this.#partition(victim);
-        return true;
+        return;
       case 'resetControl':
         // Whatever waits for the worker is dropped with the connection's end at the coordinator.
         victim.toCoordinator.loseOldest(rng);
         victim.toWorker.clear();
         this.#miss(victim);
-        return true;
+        return;
       case 'resetPeer': {
         const full = this.#fullLinks(victim);
-        if (full.length === 0) return false;
         full[rng.nextInt(full.length)]!.loseOldest(rng);
-        return true;
+        return;
       }
     }
   }

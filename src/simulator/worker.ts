@@ -46,6 +46,8 @@ interface Upload {
   readonly parameters: string;
   /** Floats that are on the other side. */
   sent: number;
+  /** Why a piece was not taken. */
+  refusal: string | null;
 }
 
 /** What the rest of the cluster is to a worker. */
@@ -148,7 +150,7 @@ export class SimulatedWorker {
     }
     const [upload] = this.#uploads;
     if (upload !== undefined && !this.toCoordinator.isCut(nowMs))
-      moves.push({ name: 'uploads a piece', run: () => this.#upload(upload) });
+      moves.push({ name: 'uploads', run: () => this.#upload(upload) });
     return moves;
   }
 
@@ -217,7 +219,7 @@ export class SimulatedWorker {
         return;
       case 'upload':
         assert(!this.#isApplying, 'a snapshot is taken of a state at rest');
-        this.#uploads.push({ order: effect.order, parameters: this.#parameters, sent: 0 });
+        this.#uploads.push({ order: effect.order, parameters: this.#parameters, sent: 0, refusal: null });
         return;
       case 'end':
         this.#cluster.note(`  ${this.name} ends: ${effect.ending.reason}`);
@@ -296,14 +298,15 @@ export class SimulatedWorker {
     this.post({ type: 'rangeComputed', job: id, results, milliseconds: 1 + this.name.length });
   }
 
-  /** In two pieces, so that something can come in between. */
+  /** In two pieces and an answer, so that something can come in between. */
   #upload(upload: Upload): void {
-    const { order, parameters } = upload;
-    const length = upload.sent === 0 ? Math.ceil(order.length / 2) : order.length - upload.sent;
-    const piece = { ...order, offset: order.offset + upload.sent, length };
-    const refusal = this.#cluster.upload(piece, parameters);
-    upload.sent += length;
-    if (refusal === null && upload.sent < order.length) return;
+    const { order, parameters, sent, refusal } = upload;
+    if (refusal === null && sent < order.length) {
+      const length = sent === 0 ? Math.ceil(order.length / 2) : order.length - sent;
+      upload.refusal = this.#cluster.upload({ ...order, offset: order.offset + sent, length }, parameters);
+      upload.sent += length;
+      return;
+    }
     this.#uploads.shift();
     this.post(
       refusal === null ? { type: 'uploaded', order } : { type: 'uploadFailed', order, reason: refusal },
