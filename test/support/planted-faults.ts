@@ -70,6 +70,13 @@ export const PLANTED_FAULTS: Readonly<Record<string, Partial<Parts>>> = {
     ),
   },
   'the coordinator commits before all votes are in': { coordinate: hurriedVotes },
+  'the coordinator counts an upload for an older try at a checkpoint': {
+    coordinate: hearing((message, { checkpoint }) =>
+      message.type === 'uploaded' && checkpoint !== null
+        ? { ...message, step: checkpoint.step, attempt: checkpoint.attempt }
+        : message,
+    ),
+  },
   'the coordinator announces a commit before it is in the log': {
     coordinate: deciding((effect, effects) => {
       if (effect.type === 'appendCommit') return [];
