@@ -8,6 +8,7 @@ import { addDoctorCommand } from './doctor.ts';
 import { addPrepareCommand } from './prepare.ts';
 import { addQuickstartCommand } from './quickstart.ts';
 import { addSampleCommand } from './sample.ts';
+import { addSimulateCommand } from './simulate.ts';
 import { addTrainCommand } from './train.ts';
 import { addVerifyCommand } from './verify.ts';
 import { lockstepVersion } from './version.ts';
@@ -28,6 +29,7 @@ addDigestCommand(program);
 addVerifyCommand(program);
 addDoctorCommand(program);
 addSampleCommand(program);
+addSimulateCommand(program);
 addConfigCommand(program);
 addQuickstartCommand(program);
 

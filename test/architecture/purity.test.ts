@@ -14,6 +14,7 @@ const PURE = [
   'worker/fragment-store.ts',
   'worker/thread-messages.ts',
   'collective/',
+  'simulator/',
   'base/',
   'config/deadlines.ts',
   'config/presets.ts',

@@ -27,6 +27,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
     ...['base', 'config', 'kernels', 'collective', 'data', 'model', 'engine'],
     ...['protocol', 'net', 'queue', 'logging'],
   ],
+  simulator: ['base', 'config', 'kernels', 'collective', 'protocol', 'coordinator', 'worker'],
 };
 /** Programs: they put the parts together and see everything; no room sees them. */
 const PROGRAMS = ['cli', 'bench'];

@@ -1,5 +1,5 @@
 /** The queue as BullMQ keeps it (PARTS section 3): jobs by id, delivered at least once, under locks. */
-import { type Job, jobId } from '../../src/protocol/index.ts';
+import { type Job, jobId } from '../protocol/index.ts';
 
 interface Entry {
   readonly id: string;
