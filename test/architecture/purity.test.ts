@@ -15,6 +15,7 @@ const PURE = [
   'worker/thread-messages.ts',
   'collective/',
   'base/',
+  'chaos/',
   'config/deadlines.ts',
   'config/presets.ts',
   'protocol/messages.ts',
