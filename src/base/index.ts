@@ -27,4 +27,5 @@ export {
   type RandomKey,
   type RandomStream,
 } from './philox.ts';
+export { quantile } from './quantile.ts';
 export { SteadyClock } from './steady-clock.ts';

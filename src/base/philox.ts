@@ -21,6 +21,7 @@ export const RANDOM_STREAMS = {
   exitLayers: 4,
   initialization: 5,
   sampling: 6,
+  faults: 7,
 } as const;
 export type RandomStream = keyof typeof RANDOM_STREAMS;
 

@@ -9,10 +9,9 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
-import { assert, messageOf } from '../base/index.ts';
+import { assert, messageOf, quantile } from '../base/index.ts';
 import type { MemberAddress } from '../protocol/index.ts';
 import type { FromRank, ToRank } from './all-reduce-rank.ts';
-import { quantile } from './statistics.ts';
 import type { TorchEnvironment } from './torch-environment.ts';
 import { TorchFleet } from './torch-fleet.ts';
 

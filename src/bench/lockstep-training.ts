@@ -7,7 +7,7 @@ import { mkdtemp } from 'node:fs/promises';
 import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { assert, silentLogger } from '../base/index.ts';
-import { type LocalWorker, lockstepVersion, startLocalWorker } from '../cli/index.ts';
+import { type LocalProcess, lockstepVersion, startLocalWorker } from '../cli/index.ts';
 import { Coordinator, type CoordinatorState, openRun } from '../coordinator/index.ts';
 import type { PhaseTimes } from '../protocol/index.ts';
 import { startPrivateRedis } from '../queue/index.ts';
@@ -92,7 +92,7 @@ export async function trainLockstep(
 }
 
 /** Rejects once a worker has ended by itself; what the others do then is not what was to be measured. */
-async function firstToEnd(workers: readonly LocalWorker[]): Promise<never> {
+async function firstToEnd(workers: readonly LocalProcess[]): Promise<never> {
   return new Promise((_, reject) => {
     for (const { name, ended } of workers) {
       void ended.then(({ code, lastLine }) => {

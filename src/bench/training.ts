@@ -6,10 +6,10 @@
  * in memory, while Lockstep's time includes reading and noising its own (phase `data`).
  */
 import { z } from 'zod';
-import { messageOf } from '../base/index.ts';
+import { messageOf, quantile } from '../base/index.ts';
 import type { PhaseTimes } from '../protocol/index.ts';
 import { type TrainedStep, trainLockstep } from './lockstep-training.ts';
-import { quantile, type Summary, summarize } from './statistics.ts';
+import { type Summary, summarize } from './statistics.ts';
 import type { TorchEnvironment } from './torch-environment.ts';
 import { TorchFleet } from './torch-fleet.ts';
 import type { Workload } from './workload.ts';

@@ -1,2 +1,2 @@
-export { type LocalWorker, startLocalWorker, TOKEN_VARIABLE } from './local-workers.ts';
+export { type LocalProcess, startLocalWorker, TOKEN_VARIABLE } from './local-workers.ts';
 export { lockstepVersion } from './version.ts';

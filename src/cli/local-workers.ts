@@ -1,6 +1,8 @@
-/** Worker processes on this machine, started and watched by `train`. */
+/** Lockstep processes on this machine: workers, started and watched by `train`, and all that `chaos` needs. */
 import { type ChildProcess, spawn } from 'node:child_process';
+import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { endingWithParent } from '../queue/index.ts';
 
 const MAIN = fileURLToPath(new URL('./main.js', import.meta.url));
 /** The token travels in the environment, where other users cannot read it off the process list. */
@@ -13,27 +15,41 @@ export interface LocalWorkerOptions {
   readonly dataDir: string;
   readonly logFile: string;
   readonly throttleMs: number;
+  /** Hears each line of the worker's standard error. */
+  readonly onLine?: (line: string) => void;
 }
 
-export interface LocalWorker {
+export interface LocalProcess {
   readonly name: string;
   readonly pid: number;
-  /** Resolves when the process has ended, with its exit code and the last line it said. */
+  /** Resolves when the process has ended, with its exit code (null after a signal) and the last line it said. */
   readonly ended: Promise<{ readonly code: number | null; readonly lastLine: string }>;
   kill(signal: NodeJS.Signals): void;
 }
 
-export function startLocalWorker(options: LocalWorkerOptions): LocalWorker {
-  const { name, coordinator, token, dataDir, logFile, throttleMs } = options;
+export function startLocalWorker(options: LocalWorkerOptions): LocalProcess {
+  const { name, coordinator, token, dataDir, logFile, throttleMs, onLine } = options;
   const flags = ['--coordinator', coordinator, '--data', dataDir, '--name', name, '--log-file', logFile];
   if (throttleMs > 0) flags.push('--throttle', String(throttleMs));
+  return startLocalProcess(name, ['worker', ...flags], token, onLine);
+}
+
+/** Starts `lockstep ARGS`. It does not outlive this process, frozen or not. */
+export function startLocalProcess(
+  name: string,
+  args: readonly string[],
+  token: string,
+  onLine?: (line: string) => void,
+): LocalProcess {
   // Its own process group: a Ctrl-C reaches the launcher, which lets the step finish. The IPC channel
-  // tells the worker should the launcher die.
-  const child = spawn(process.execPath, [MAIN, 'worker', ...flags], {
+  // tells a worker should the launcher die; the kernel ends whoever cannot listen.
+  const [command, ...rest] = endingWithParent('KILL', [process.execPath, MAIN, ...args]);
+  const child = spawn(command!, rest, {
     detached: true,
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
     env: { ...process.env, [TOKEN_VARIABLE]: token },
   });
+  if (onLine !== undefined && child.stderr !== null) createInterface(child.stderr).on('line', onLine);
   return { name, pid: child.pid ?? 0, ended: endOf(child), kill: (signal) => child.kill(signal) };
 }
 

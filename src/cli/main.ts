@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 /** The `lockstep` command: each subcommand is a file of this folder. */
 import { Command } from 'commander';
+import { addChaosCommand } from './chaos.ts';
 import { addConfigCommand } from './config.ts';
 import { addCoordinatorCommand } from './coordinator.ts';
 import { addDigestCommand } from './digest.ts';
@@ -27,6 +28,7 @@ addCoordinatorCommand(program);
 addWorkerCommand(program);
 addDigestCommand(program);
 addVerifyCommand(program);
+addChaosCommand(program);
 addDoctorCommand(program);
 addSampleCommand(program);
 addSimulateCommand(program);

@@ -8,7 +8,7 @@ import { Coordinator, type Outcome, type RunFolder } from '../coordinator/index.
 import { createLogger } from '../logging/index.ts';
 import { checkRedis, type PrivateRedis, startPrivateRedis } from '../queue/index.ts';
 import { addRunFlags, atLeastOne, type RunFlags, wholeNumber } from './flags.ts';
-import { type LocalWorker, startLocalWorker } from './local-workers.ts';
+import { type LocalProcess, startLocalWorker } from './local-workers.ts';
 import { openPlannedRun, planRun } from './open-run.ts';
 import { ProgressDisplay } from './progress.ts';
 import { isTerminal, lineLogger, runCommand, say } from './terminal.ts';
@@ -105,7 +105,7 @@ function headline(run: RunFolder, workers: number): string {
 }
 
 /** Rejects when no worker can do the work any more; one that ends while others go on is not the end. */
-async function workersFailed(workers: readonly LocalWorker[], coordinator: Coordinator): Promise<never> {
+async function workersFailed(workers: readonly LocalProcess[], coordinator: Coordinator): Promise<never> {
   let left = workers.length;
   return new Promise((_, reject) => {
     for (const worker of workers) {
@@ -124,7 +124,7 @@ async function workersFailed(workers: readonly LocalWorker[], coordinator: Coord
 
 function stopOnSignals(
   coordinator: Coordinator,
-  workers: readonly LocalWorker[],
+  workers: readonly LocalProcess[],
   progress: ProgressDisplay,
 ): () => void {
   let asked = false;
@@ -145,7 +145,7 @@ function stopOnSignals(
   };
 }
 
-async function endWorkers(workers: readonly LocalWorker[], limitMs: number): Promise<void> {
+async function endWorkers(workers: readonly LocalProcess[], limitMs: number): Promise<void> {
   const all = Promise.all(workers.map((worker) => worker.ended));
   const timer = setTimeout(() => {
     for (const worker of workers) worker.kill('SIGKILL');

@@ -1,3 +1,10 @@
 export { checkRedis, redact } from './connection.ts';
 export { JobConsumer, JobProducer, type LeasedJob } from './job-queue.ts';
-export { findRedisServer, freePort, type PrivateRedis, startPrivateRedis } from './private-redis.ts';
+export {
+  endingWithParent,
+  findRedisServer,
+  freePort,
+  type PrivateRedis,
+  type RedisAddress,
+  startPrivateRedis,
+} from './private-redis.ts';

@@ -15,11 +15,20 @@ const START_LIMIT_MS = 10_000;
 /** Another process may take the free port between our look and the server's start. */
 const PORT_TRIES = 5;
 
+/** Where a server listens, and what it asks of its clients. */
+export interface RedisAddress {
+  readonly port: number;
+  readonly password: string;
+}
+
 export interface PrivateRedis {
   readonly url: string;
+  readonly address: RedisAddress;
   readonly pid: number;
   /** Resolves when the server has ended, by whatever cause. */
   readonly ended: Promise<void>;
+  /** Sends a signal, if it has not ended yet. */
+  kill(signal: NodeJS.Signals): void;
   stop(): Promise<void>;
 }
 
@@ -43,8 +52,11 @@ function findOnPath(names: readonly string[]): string | null {
   return null;
 }
 
-/** Starts a server and waits until it answers. Throws REDIS_UNAVAILABLE. */
-export async function startPrivateRedis(): Promise<PrivateRedis> {
+/**
+ * Starts a server and waits until it answers: at a free port, or in the place of one that has ended.
+ * Throws REDIS_UNAVAILABLE.
+ */
+export async function startPrivateRedis(address?: RedisAddress): Promise<PrivateRedis> {
   const binary = findRedisServer();
   if (binary === null) {
     throw new LockstepError(
@@ -55,7 +67,7 @@ export async function startPrivateRedis(): Promise<PrivateRedis> {
   let lastError: unknown;
   for (let attempt = 0; attempt < PORT_TRIES; attempt += 1) {
     try {
-      return await launch(binary, await freePort());
+      return await launch(binary, address ?? { port: await freePort(), password: newPassword() });
     } catch (error) {
       lastError = error;
     }
@@ -63,13 +75,25 @@ export async function startPrivateRedis(): Promise<PrivateRedis> {
   throw lastError;
 }
 
-async function launch(binary: string, port: number): Promise<PrivateRedis> {
-  const password = randomBytes(24).toString('hex');
+function newPassword(): string {
+  return randomBytes(24).toString('hex');
+}
+
+/**
+ * The command line that has the kernel end the process when this one is gone, however it went; the bare
+ * command where setpriv is missing.
+ */
+export function endingWithParent(signal: 'TERM' | 'KILL', command: readonly string[]): readonly string[] {
+  const setpriv = findOnPath(['setpriv']);
+  return setpriv === null ? command : [setpriv, '--pdeathsig', signal, ...command];
+}
+
+async function launch(binary: string, address: RedisAddress): Promise<PrivateRedis> {
+  const { port, password } = address;
   // The password travels by standard input, so that no other user reads it in the process list.
   // A process group of its own keeps a Ctrl-C at the terminal from ending it before the last step
-  // is committed; setpriv has the kernel end it should this process be killed outright.
-  const setpriv = findOnPath(['setpriv']);
-  const command = setpriv === null ? [binary, '-'] : [setpriv, '--pdeathsig', 'TERM', binary, '-'];
+  // is committed.
+  const command = endingWithParent('TERM', [binary, '-']);
   const child = spawn(command[0]!, command.slice(1), { stdio: ['pipe', 'pipe', 'pipe'], detached: true });
   const settings = [
     'bind 127.0.0.1',
@@ -95,7 +119,14 @@ async function launch(binary: string, port: number): Promise<PrivateRedis> {
   });
   const url = `redis://:${password}@127.0.0.1:${port}`;
   await waitUntilUp(url, child, () => output.trim());
-  return { url, pid: child.pid ?? 0, ended, stop: () => stop(child, ended) };
+  return {
+    url,
+    address,
+    pid: child.pid ?? 0,
+    ended,
+    kill: (signal) => child.kill(signal),
+    stop: () => stop(child, ended),
+  };
 }
 
 async function waitUntilUp(url: string, child: ChildProcess, output: () => string): Promise<void> {

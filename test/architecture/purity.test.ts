@@ -16,6 +16,7 @@ const PURE = [
   'collective/',
   'simulator/',
   'base/',
+  'chaos/',
   'config/deadlines.ts',
   'config/presets.ts',
   'protocol/messages.ts',

@@ -21,6 +21,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   net: ['base', 'config', 'protocol'],
   queue: ['base', 'config', 'protocol'],
   logging: ['base'],
+  chaos: ['base'],
   dashboard: ['base', 'config', 'protocol', 'history', 'coordinator'],
   coordinator: ['base', 'config', 'collective', 'checkpoint', 'history', 'protocol', 'net', 'queue'],
   worker: [

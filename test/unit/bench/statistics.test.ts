@@ -1,8 +1,9 @@
 /** What the benchmark says of its samples. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { quantile } from '../../../src/base/index.ts';
 import { slowestOf } from '../../../src/bench/all-reduce.ts';
-import { quantile, summarize } from '../../../src/bench/statistics.ts';
+import { summarize } from '../../../src/bench/statistics.ts';
 import { naiveQuantile } from '../../support/naive-quantile.ts';
 
 /** Without -0, which sorts as 0 but is not the same to a test. */

@@ -1,0 +1,132 @@
+/**
+ * `lockstep chaos` with real processes: a short run that is struck by one fault of each kind keeps its
+ * promises, a wrong digest fails it, and nothing is left behind, even when chaos itself is killed.
+ */
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Verdict } from '../../src/chaos/index.ts';
+import { preparedFolder, processesMentioning, run, start } from '../support/lockstep-command.ts';
+
+const LIMIT_MS = 240_000;
+const STEPS = 14;
+/** Its first four faults strike within 11 s and well apart; the fifth comes after half a minute. */
+const PLAN = ['--faults-per-hour', '720', '--fault-seed', '7976'];
+
+let dir = '';
+let data = '';
+let remove = () => {};
+/** Of the undisturbed twin, as the first test finds it. */
+let undisturbed = '';
+
+beforeAll(async () => {
+  ({ dir, data, remove } = await preparedFolder());
+}, LIMIT_MS);
+afterAll(() => remove());
+
+function chaosArgs(name: string, ...more: string[]): string[] {
+  const settings = ['--steps', String(STEPS), '--set', 'checkpoint.every=4'];
+  const network = ['--set', 'network.heartbeatLimitMs=1000'];
+  return ['chaos', '--data', data, '--run', join(dir, name), ...settings, ...network, ...more, '--json'];
+}
+
+function verdictIn(stdout: string): Verdict {
+  const lines = stdout.trim().split('\n');
+  expect(lines, 'the verdict is one line').toHaveLength(1);
+  return JSON.parse(lines[0]!) as Verdict;
+}
+
+/** Waits for `folder` to be mentioned by none, which the kernel sees to soon after the parent's end. */
+async function noneMentioning(folder: string, limitMs = 5000): Promise<number[]> {
+  const untilMs = performance.now() + limitMs;
+  for (;;) {
+    const left = processesMentioning(folder);
+    if (left.length === 0 || performance.now() > untilMs) return left;
+    await sleep(50);
+  }
+}
+
+/** Whether the kernel holds it after SIGSTOP (proc(5): the state follows the name in brackets). */
+function isStopped(pid: number): boolean {
+  try {
+    return /\) T /.test(readFileSync(`/proc/${pid}/stat`, 'utf8'));
+  } catch {
+    // It has ended since.
+    return false;
+  }
+}
+
+describe('lockstep chaos', () => {
+  it('passes a run whose workers, coordinator and Redis are killed and frozen', {
+    timeout: LIMIT_MS,
+  }, async () => {
+    const faults = ['kill-worker', 'freeze-worker', 'kill-coordinator', 'kill-redis'];
+    const { code, stdout, stderr } = await run(
+      chaosArgs('struck', '--faults', faults.join(','), '--throttle', '400', ...PLAN),
+    );
+    const verdict = verdictIn(stdout);
+    undisturbed = verdict.expectedDigest;
+    expect(verdict.failures, stderr).toEqual([]);
+    expect(code).toBe(0);
+    expect(verdict.digest).toBe(verdict.expectedDigest);
+    expect(verdict.ledger).toEqual({ steps: STEPS, stepsExpected: STEPS, lost: 0, doubled: 0 });
+    expect(verdict.recoveries.map(({ kind }) => kind)).toEqual(faults);
+    for (const { fired, kind } of verdict.recoveries) expect(fired, kind).toBeGreaterThan(0);
+    expect(verdict.workersLost).toBeGreaterThan(0);
+    expect(verdict.refused.evictions, 'the coordinator that came back knew no worker').toBeGreaterThan(0);
+    expect(verdict.goodput).toBeGreaterThan(0);
+    expect(processesMentioning(join(dir, 'struck')), 'no process is left behind').toEqual([]);
+  });
+
+  it('fails a run whose weights are not those that were expected, and one that no fault reached', {
+    timeout: LIMIT_MS,
+  }, async () => {
+    const other = undisturbed.replace(/^./, (digit) => (digit === '0' ? '1' : '0'));
+    const calm = ['--workers', '2', '--faults', 'kill-worker', '--faults-per-hour', '1'];
+    const { code, stdout, stderr } = await run(chaosArgs('calm', ...calm, '--expect', other));
+    expect(code, stderr).toBe(1);
+    const verdict = verdictIn(stdout);
+    expect(verdict.ok).toBe(false);
+    expect(verdict.digest).toBe(undisturbed);
+    expect(verdict.failures).toEqual([
+      `the weights have digest ${undisturbed}, those of the undisturbed run ${other}`,
+      'the run was over before kill-worker struck: raise --steps or --faults-per-hour',
+    ]);
+  });
+
+  it.each(['SIGINT', 'SIGKILL'] as const)(
+    'leaves nothing behind after %s',
+    {
+      timeout: LIMIT_MS,
+    },
+    async (signal) => {
+      const name = `ended-by-${signal}`;
+      // Someone is frozen nearly all the time: the frozen cannot be asked to go.
+      const frozen = ['--faults', 'freeze-worker', '--faults-per-hour', '7200', '--throttle', '300'];
+      const chaos = start(chaosArgs(name, ...frozen, '--expect', undisturbed));
+      const folder = join(dir, name);
+      let isRunning = true;
+      void chaos.finished.then(() => {
+        isRunning = false;
+      });
+      while (isRunning && !processesMentioning(folder).some(isStopped)) await sleep(20);
+      expect(isRunning, 'it was still at it when someone was frozen').toBe(true);
+      chaos.kill(signal);
+      const { code } = await chaos.finished;
+      if (signal === 'SIGINT') expect(code).toBe(130);
+      expect(await noneMentioning(folder)).toEqual([]);
+    },
+  );
+
+  it.each([
+    [['--expect', 'abc'], /--expect abc: expected a digest of 64 hex digits/],
+    [['--faults', 'kill-worker,burn-worker'], /expected kinds of kill-worker/],
+    [['--workers', '0'], /expected 1 or more/],
+  ])('refuses %j in one line, and writes nothing', async (flags, said) => {
+    const { code, stderr } = await run(chaosArgs('refused', ...flags));
+    expect(code).toBe(1);
+    expect(stderr).toMatch(said);
+    expect(existsSync(join(dir, 'refused'))).toBe(false);
+  });
+});
