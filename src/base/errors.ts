@@ -40,9 +40,10 @@ export class LockstepError extends Error {
   }
 }
 
-/** The text of whatever was thrown, for one-line messages. */
+/** The text of whatever was thrown, on one line: a library may quote damaged input, line breaks and all. */
 export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+  const text = error instanceof Error ? error.message : String(error);
+  return text.replace(/\p{Cc}+/gu, ' ');
 }
 
 /** The code of a Node.js system error (`ENOENT`, `ENOSPC`, ...), or null for anything else. */

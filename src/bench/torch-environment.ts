@@ -64,7 +64,7 @@ function execute(program: string, args: readonly string[], timeoutMs: number): P
       }
       const why = error.killed ? `took more than ${timeoutMs / 1000} s` : lastError(stderr || stdout);
       const command = [program, ...args.slice(0, 3)].join(' ');
-      reject(new Error(`${command}: ${why === '' ? messageOf(error).split('\n', 1)[0] : why}`));
+      reject(new Error(`${command}: ${why === '' ? messageOf(error) : why}`));
     });
   });
 }

@@ -58,12 +58,14 @@ async function loadNamed(name: EngineName, options: EngineOptions): Promise<Engi
   } catch (error) {
     throw new LockstepError(
       'ENGINE_UNAVAILABLE',
-      `engine ${name} cannot be loaded: ${firstLine(messageOf(error))}; run \`npm run setup\` or choose another --engine`,
+      `engine ${name} cannot be loaded: ${firstLine(error)}; run \`npm run setup\` or choose another --engine`,
       { context: { engine: name }, cause: error },
     );
   }
 }
 
-function firstLine(text: string): string {
-  return text.split('\n', 1)[0]!.trim();
+/** Node.js adds the chain of requiring files below the first line. */
+function firstLine(error: unknown): string {
+  const text = error instanceof Error ? error.message : String(error);
+  return messageOf(text.split('\n', 1)[0]);
 }

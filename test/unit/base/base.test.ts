@@ -59,6 +59,8 @@ describe('errors', () => {
     expect(messageOf(new Error('text'))).toBe('text');
     expect(messageOf('thrown text')).toBe('thrown text');
     expect(messageOf(undefined)).toBe('undefined');
+    // JSON.parse quotes what it was given.
+    expect(messageOf(new SyntaxError('near "a\n\u0000b"'))).toBe('near "a b"');
     expect(systemCodeOf(Object.assign(new Error('gone'), { code: 'ENOENT' }))).toBe('ENOENT');
     expect(systemCodeOf(Object.assign(new Error('odd'), { code: 7 }))).toBeNull();
     expect(systemCodeOf({ code: 'ENOENT' })).toBeNull();
