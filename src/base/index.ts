@@ -7,15 +7,7 @@ export {
   messageOf,
   systemCodeOf,
 } from './errors.ts';
-export {
-  asIncarnation,
-  asRunId,
-  asWorkerId,
-  type Incarnation,
-  type RunId,
-  type SlotRange,
-  type WorkerId,
-} from './ids.ts';
+export { asRunId, type RunId, type SlotRange } from './ids.ts';
 export { type LogFields, type Logger, silentLogger } from './logger.ts';
 export { layoutOf, layoutSize, type ParameterEntry, type ParameterLayout } from './parameter-layout.ts';
 export {
@@ -28,4 +20,5 @@ export {
   type RandomStream,
 } from './philox.ts';
 export { quantile } from './quantile.ts';
+export { SECTIONS, type Section } from './state-sections.ts';
 export { SteadyClock } from './steady-clock.ts';

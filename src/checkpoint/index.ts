@@ -14,7 +14,7 @@ export {
   type NewestValid,
   type RejectedCheckpoint,
 } from './search.ts';
-export { checkpointName, SECTIONS, type Section } from './sections.ts';
+export { checkpointName } from './sections.ts';
 export { CheckpointStore } from './store.ts';
 export { TensorFile } from './tensor-file.ts';
 export type { CheckpointWriter } from './writer.ts';

@@ -10,20 +10,13 @@ import {
   layoutSize,
   messageOf,
   type ParameterLayout,
+  type Section,
   systemCodeOf,
 } from '../base/index.ts';
 import { canonicalJson } from '../config/index.ts';
 import { type CheckpointManifest, type ManifestFile, parseManifest } from './manifest.ts';
 import { FLOAT_BYTES } from './safetensors.ts';
-import {
-  layoutOfFile,
-  MANIFEST_FILE,
-  MODEL_FILE,
-  OPTIMIZER_FILE,
-  placeOf,
-  type Section,
-  stepOfName,
-} from './sections.ts';
+import { layoutOfFile, MANIFEST_FILE, MODEL_FILE, OPTIMIZER_FILE, placeOf, stepOfName } from './sections.ts';
 import { TensorFile } from './tensor-file.ts';
 
 /** Opens the checkpoint in folder `dir`; throws CHECKPOINT_INVALID saying what is wrong with it. */

@@ -8,10 +8,7 @@
  *
  * Nothing here depends on the number of workers (DESIGN section 7).
  */
-import { layoutOf, layoutSize, type ParameterLayout } from '../base/index.ts';
-
-export const SECTIONS = ['parameters', 'firstMoment', 'secondMoment'] as const;
-export type Section = (typeof SECTIONS)[number];
+import { layoutOf, layoutSize, type ParameterLayout, type Section } from '../base/index.ts';
 
 export const MODEL_FILE = 'model.safetensors';
 export const OPTIMIZER_FILE = 'optimizer.safetensors';

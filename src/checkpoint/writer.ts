@@ -9,7 +9,7 @@ import { createHash } from 'node:crypto';
 import { type FileHandle, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { crc32c } from '@node-rs/crc32';
-import { assert, LockstepError, layoutSize, type ParameterLayout } from '../base/index.ts';
+import { assert, LockstepError, layoutSize, type ParameterLayout, type Section } from '../base/index.ts';
 import { diskFailure, readPieces, syncDirectory, writeFully, writing } from '../storage/index.ts';
 import { Coverage } from './coverage.ts';
 import {
@@ -25,7 +25,6 @@ import {
   MANIFEST_FILE,
   MODEL_FILE,
   placeOf,
-  type Section,
   TENSOR_FILES,
   type TensorFileName,
 } from './sections.ts';

@@ -8,16 +8,7 @@
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
-import {
-  assert,
-  LockstepError,
-  type Logger,
-  layoutOf,
-  messageOf,
-  type ParameterLayout,
-  SteadyClock,
-  unreachable,
-} from '../base/index.ts';
+import { assert, LockstepError, type Logger, messageOf, SteadyClock, unreachable } from '../base/index.ts';
 import {
   type CheckpointReader,
   type CheckpointWriter,
@@ -35,8 +26,9 @@ import {
   workerMessageSchema,
 } from '../protocol/index.ts';
 import { JobProducer } from '../queue/index.ts';
+import { layoutKeyOf, layoutOfKey } from './layout-key.ts';
 import { initialState, transition } from './machine.ts';
-import type { RunFolder } from './run-folder.ts';
+import { now, type RunFolder } from './run-folder.ts';
 import type {
   CommittedStep,
   CoordinatorEffect,
@@ -442,21 +434,6 @@ function checkpointFailure(step: number, error: unknown): CoordinatorEvent {
   return { type: 'checkpointFailed', step, code, reason: messageOf(error) };
 }
 
-function now(): string {
-  return new Date().toISOString();
-}
-
 function queueNameOf(run: string): string {
   return `lockstep-${run}`;
-}
-
-/** The machine compares layouts as text; this is the text of a checkpoint's. */
-export function layoutKeyOf(layout: ParameterLayout): string {
-  return JSON.stringify(layout.map(({ name, shape }) => [name, shape]));
-}
-
-function layoutOfKey(key: string): ParameterLayout {
-  // Made by JSON.stringify of the same shape, in this process.
-  const tensors = JSON.parse(key) as [string, number[]][];
-  return layoutOf(tensors.map(([name, shape]) => ({ name, shape })));
 }

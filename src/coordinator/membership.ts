@@ -3,6 +3,7 @@
  */
 import type { WorkerMessage } from '../protocol/index.ts';
 import { abandonCheckpoint, beginCheckpoint } from './checkpoints.ts';
+import { layoutKeyOf } from './layout-key.ts';
 import type { CoordinatorState, WorkerRecord } from './state.ts';
 import { members, note, refuse, say, type Turn, updateWorker } from './turn.ts';
 
@@ -52,7 +53,7 @@ export function onPrepared(
 ): string | null {
   const { state } = turn;
   if (worker.phase !== 'preparing') return null;
-  const layoutKey = JSON.stringify(message.layout.map(({ name, shape }) => [name, shape]));
+  const layoutKey = layoutKeyOf(message.layout);
   state.layoutKey ??= layoutKey;
   if (state.layoutKey !== layoutKey)
     return 'its parameters have other names or shapes than those of this run';

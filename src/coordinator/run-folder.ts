@@ -136,6 +136,7 @@ async function recordedAfter(log: CommitLog, startStep: number): Promise<Map<num
   return recorded;
 }
 
-function now(): string {
+/** The time as the log and checkpoints record it: ISO 8601 in UTC. */
+export function now(): string {
   return new Date().toISOString();
 }

@@ -11,8 +11,8 @@ import { timingSafeEqual } from 'node:crypto';
 import { crc32c } from '@node-rs/crc32';
 import Fastify, { type FastifyInstance } from 'fastify';
 import { z } from 'zod';
-import { InvariantError, LockstepError, messageOf, systemCodeOf } from '../base/index.ts';
-import { type CheckpointReader, type CheckpointWriter, SECTIONS } from '../checkpoint/index.ts';
+import { InvariantError, LockstepError, messageOf, SECTIONS, systemCodeOf } from '../base/index.ts';
+import type { CheckpointReader, CheckpointWriter } from '../checkpoint/index.ts';
 import { CRC_HEADER, STATE_PIECE_BYTES } from '../protocol/index.ts';
 
 const placeSchema = z.object({

@@ -2,8 +2,9 @@
  * One transition under way: a shallow draft of the state, the effects so far, and the small verbs
  * that all of the coordinator's policy is written in.
  */
-import { assert } from '../base/index.ts';
+import { assert, layoutSize } from '../base/index.ts';
 import type { CoordinatorMessage, Said, Unplaced } from '../protocol/index.ts';
+import { layoutOfKey } from './layout-key.ts';
 import type { CoordinatorEffect, CoordinatorState, WorkerRecord } from './state.ts';
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
@@ -30,8 +31,7 @@ export function speeds(state: CoordinatorState): number[] {
 
 export function layoutFloats(state: CoordinatorState): number {
   assert(state.layoutKey !== null, 'members have told their layout');
-  const tensors = JSON.parse(state.layoutKey) as [string, number[]][];
-  return tensors.reduce((sum, [, shape]) => sum + shape.reduce((size, side) => size * side, 1), 0);
+  return layoutSize(layoutOfKey(state.layoutKey));
 }
 
 export function updateWorker(turn: Turn, incarnation: string, change: Partial<WorkerRecord>): void {

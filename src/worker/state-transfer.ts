@@ -3,12 +3,11 @@
  * state-server.ts in the coordinator's room is the other end.
  */
 import { crc32c } from '@node-rs/crc32';
-import { LockstepError, messageOf } from '../base/index.ts';
+import { LockstepError, messageOf, SECTIONS } from '../base/index.ts';
 import { CRC_HEADER, STATE_PIECE_BYTES } from '../protocol/index.ts';
 import type { UploadOrder } from './lifecycle.ts';
 import type { SharedState } from './thread-messages.ts';
 
-const SECTIONS = ['parameters', 'firstMoment', 'secondMoment'] as const;
 const PIECE_FLOATS = STATE_PIECE_BYTES / 4;
 
 export interface TransferTarget {

@@ -1,12 +1,12 @@
 /** A small model's layout, made-up facts, and whole checkpoints of vectors that a step number decides. */
-import { layoutOf, layoutSize } from '../../src/base/index.ts';
+import { layoutOf, layoutSize, SECTIONS, type Section } from '../../src/base/index.ts';
 import type {
   CheckpointFacts,
   CheckpointManifest,
   CheckpointStore,
   CheckpointWriter,
 } from '../../src/checkpoint/index.ts';
-import { SECTIONS, type Section } from '../../src/checkpoint/index.ts';
+
 import { bitDecidingPart, type CheckpointConfig, fingerprintOf, PRESETS } from '../../src/config/index.ts';
 
 export const LAYOUT = layoutOf([

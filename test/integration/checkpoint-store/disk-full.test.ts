@@ -1,8 +1,8 @@
 import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { layoutOf } from '../../../src/base/index.ts';
-import { CheckpointStore, findNewestValid, SECTIONS } from '../../../src/checkpoint/index.ts';
+import { layoutOf, SECTIONS } from '../../../src/base/index.ts';
+import { CheckpointStore, findNewestValid } from '../../../src/checkpoint/index.ts';
 import { FACTS, sectionBytes, writeSections } from '../../support/checkpoint-fixtures.ts';
 import { smallFileSystem } from '../../support/temporary-folder.ts';
 

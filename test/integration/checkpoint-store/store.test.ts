@@ -4,13 +4,12 @@ import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { InvariantError } from '../../../src/base/index.ts';
+import { InvariantError, SECTIONS } from '../../../src/base/index.ts';
 import {
   CheckpointStore,
   findNewestValid,
   listCheckpoints,
   openCheckpoint,
-  SECTIONS,
   TensorFile,
 } from '../../../src/checkpoint/index.ts';
 import {
