@@ -3,7 +3,8 @@
  * is committed. Its life ends by a kill. Arguments: compiled source, checkpoints folder, parameters.
  */
 const [source, dir, parameters] = process.argv.slice(2);
-const { CheckpointStore, SECTIONS } = await import(`${source}/checkpoint/index.js`);
+const { SECTIONS } = await import(`${source}/base/index.js`);
+const { CheckpointStore } = await import(`${source}/checkpoint/index.js`);
 const { canonicalJson } = await import(`${source}/config/index.js`);
 const { createHash } = await import('node:crypto');
 
