@@ -5,7 +5,7 @@ import { LockstepError } from '../base/index.ts';
 import { startWorker, type WorkerOptions } from '../worker/index.ts';
 import { tokenFromEnvironment } from './coordinator.ts';
 import { wholeNumber } from './flags.ts';
-import { runCommand, warn } from './terminal.ts';
+import { runCommand } from './terminal.ts';
 
 interface WorkerFlags {
   readonly coordinator: string;
@@ -45,23 +45,19 @@ async function work(flags: WorkerFlags): Promise<number> {
     throttleMs: flags.throttle,
     log: { file: flags.logFile ?? null, level: 'info' },
   };
-  let worker = startWorker(options);
-  let asked = false;
+  const worker = startWorker(options);
+  // The first signal is polite, the second hasty; whoever sends a third does not want to wait at all.
+  let numSignals = 0;
   const leave = () => {
-    if (asked) process.exit(130);
-    asked = true;
+    numSignals += 1;
+    if (numSignals > 2) process.exit(130);
     worker.drain();
   };
   process.on('SIGINT', leave);
   process.on('SIGTERM', leave);
   // Started by `train`: without its launcher there is nothing to work for.
   process.on('disconnect', () => process.exit(1));
-  let outcome = await worker.outcome;
-  while (outcome.kind === 'evicted' && !asked) {
-    warn(`${outcome.reason}: coming back as a new worker`);
-    worker = startWorker(options);
-    outcome = await worker.outcome;
-  }
+  const outcome = await worker.outcome;
   process.removeAllListeners('disconnect');
   if (process.connected === true) process.disconnect();
   if (outcome.kind !== 'failed') return 0;

@@ -86,6 +86,8 @@ const optimizerSchema = z.strictObject({
   weightDecay: z.number().min(0),
   /** Largest global gradient norm, or null for no clipping. */
   clipNorm: z.number().positive().nullable(),
+  /** What becomes of a step whose gradient is not finite: the run stops, or all replicas skip the step alike. */
+  onNotFinite: z.enum(['stop', 'skip']),
 });
 
 const checkpointSchema = z.strictObject({

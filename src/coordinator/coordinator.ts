@@ -6,15 +6,8 @@
  * hear of a commit that is not on disk. This file decides nothing.
  */
 import { randomUUID } from 'node:crypto';
-import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
-import { assert, LockstepError, type Logger, messageOf, SteadyClock, unreachable } from '../base/index.ts';
-import {
-  type CheckpointReader,
-  type CheckpointWriter,
-  checkpointName,
-  openCheckpoint,
-} from '../checkpoint/index.ts';
+import { assert, type Logger, messageOf, SteadyClock, unreachable } from '../base/index.ts';
 import { type Deadlines, deadlinesFrom } from '../config/index.ts';
 import type { CommitLog } from '../history/index.ts';
 import { ControlServer, Refusals } from '../net/index.ts';
@@ -26,7 +19,8 @@ import {
   workerMessageSchema,
 } from '../protocol/index.ts';
 import { JobProducer } from '../queue/index.ts';
-import { layoutKeyOf, layoutOfKey } from './layout-key.ts';
+import { CheckpointKeeper, checkpointFailure } from './checkpoint-keeper.ts';
+import { layoutKeyOf } from './layout-key.ts';
 import { initialState, transition } from './machine.ts';
 import { now, type RunFolder } from './run-folder.ts';
 import type {
@@ -41,6 +35,8 @@ import { StateServer } from './state-server.ts';
 
 /** When to look again for the worker whose connection closed. */
 const PROBE_DELAYS_MS = [20, 100];
+/** How often the machine is told the time: slots are taken back from stragglers no finer than this. */
+const TICK_MS = 50;
 
 export interface CoordinatorOptions {
   readonly run: RunFolder;
@@ -86,17 +82,9 @@ export class Coordinator {
   #timer: NodeJS.Timeout | null = null;
   readonly #clock: SteadyClock;
   #enqueuing: Promise<void> = Promise.resolve();
-  /** The checkpoint being written, and what is known of its step. */
-  #writing: {
-    readonly writer: CheckpointWriter;
-    readonly attempt: number;
-    readonly progress: Progress;
-  } | null = null;
-  #storing: Promise<void> = Promise.resolve();
-  /** The newest stored checkpoint, served to joiners; null before the first. */
-  #reader: CheckpointReader | null;
-  #committed: Progress;
-  #stored: Progress;
+  readonly #checkpoints: CheckpointKeeper;
+  #lastHeartbeatMs = 0;
+  readonly #heartbeatIntervalMs: number;
   #closed = false;
 
   static async start(options: CoordinatorOptions): Promise<Coordinator> {
@@ -112,8 +100,8 @@ export class Coordinator {
       run.id,
       deriveKey(options.token, 'http'),
       {
-        writerOf: (step, attempt) => coordinator?.writerOf(step, attempt) ?? null,
-        readerOf: (step) => coordinator?.readerOf(step) ?? null,
+        writerOf: (step, attempt) => coordinator?.checkpoints.writerOf(step, attempt) ?? null,
+        readerOf: (step) => coordinator?.checkpoints.readerOf(step) ?? null,
         onWriteFailed: (step, error) => coordinator?.post(checkpointFailure(step, error)),
       },
     );
@@ -125,10 +113,14 @@ export class Coordinator {
         workerMessageSchema,
         deadlines.heartbeatLimitMs,
         {
-          onMessage: (message) => coordinator?.post({ type: 'messageArrived', message }),
+          onMessage: (message) => coordinator?.hear(message),
           onRefused: (reason) => refusals.add(reason),
           onUnreachable: (incarnation) =>
             coordinator?.post({ type: 'connectionLost', incarnation, reason: 'its connection closed' }),
+          onMessagesLost: (incarnation) =>
+            coordinator?.post({
+              ...{ type: 'connectionLost', incarnation, reason: 'messages of it were lost on the way' },
+            }),
           onDisconnect: () => coordinator?.findLost(),
         },
       );
@@ -158,13 +150,7 @@ export class Coordinator {
     this.#server = server;
     this.#control = control;
     this.#producer = producer;
-    this.#reader = run.checkpoint;
-    this.#committed = {
-      step: run.startStep,
-      tokensSeen: run.checkpoint?.manifest.tokensSeen ?? 0,
-      commit: run.checkpoint?.manifest.commit ?? null,
-    };
-    this.#stored = this.#committed;
+    this.#checkpoints = new CheckpointKeeper(run, options.version, (event) => this.post(event));
     const port = control.endpoint.slice(control.endpoint.lastIndexOf(':') + 1);
     this.endpoint = `tcp://${options.advertisedHost}:${port}`;
     this.#state = initialState(
@@ -180,6 +166,7 @@ export class Coordinator {
       {
         step: run.startStep,
         recorded: new Map<number, RecordedStep>(run.recorded),
+        lastWorkers: run.lastWorkers,
         layoutKey: run.checkpoint === null ? null : layoutKeyOf(run.checkpoint.layout),
       },
     );
@@ -191,12 +178,28 @@ export class Coordinator {
     });
     this.#settle = settle;
     this.#reject = reject;
+    this.#heartbeatIntervalMs = deadlines.heartbeatIntervalMs;
     this.#clock = new SteadyClock(deadlines.heartbeatIntervalMs, performance.now());
-    this.#timer = setInterval(() => this.#tick(), deadlines.heartbeatIntervalMs);
+    this.#timer = setInterval(() => this.#tick(), TICK_MS);
   }
 
   get state(): CoordinatorState {
     return this.#state;
+  }
+
+  get checkpoints(): CheckpointKeeper {
+    return this.#checkpoints;
+  }
+
+  /** Asks a worker to leave politely. Unknown ones have left already. */
+  requestDrain(incarnation: string): void {
+    this.post({ type: 'drainRequested', incarnation });
+  }
+
+  /** A worker's message, with the time it came at. */
+  hear(message: WorkerMessage): void {
+    this.#tellTime();
+    this.post({ type: 'messageArrived', message });
   }
 
   /** Finishes the step under way, writes a checkpoint and ends. */
@@ -208,15 +211,6 @@ export class Coordinator {
     if (this.#closed) return;
     this.#inbox.push(event);
     if (!this.#running) void this.#run();
-  }
-
-  writerOf(step: number, attempt: number): CheckpointWriter | null {
-    const writing = this.#writing;
-    return writing?.writer.step === step && writing.attempt === attempt ? writing.writer : null;
-  }
-
-  readerOf(step: number): CheckpointReader | null {
-    return this.#reader?.step === step ? this.#reader : null;
   }
 
   /**
@@ -238,13 +232,12 @@ export class Coordinator {
     if (this.#closed) return;
     this.#closed = true;
     if (this.#timer !== null) clearInterval(this.#timer);
-    await this.#storing;
+    await this.#checkpoints.settled();
     await this.#control.close();
     await this.#server.close();
     await this.#enqueuing;
     await this.#producer.close();
-    await this.#writing?.writer.abort();
-    await this.#reader?.close();
+    await this.#checkpoints.close();
     await this.#log.close();
   }
 
@@ -285,6 +278,9 @@ export class Coordinator {
       case 'appendCommit':
         await this.#appendCommit(effect.record);
         return;
+      case 'appendSkipped':
+        await this.#log.append({ kind: 'skipped', ...effect.record, time: now() });
+        return;
       case 'appendFinished':
         // A run stopped while it repeats steps ends before the newest commit: nothing new to record.
         if (effect.step === this.#log.history.lastStep) {
@@ -292,24 +288,27 @@ export class Coordinator {
         }
         return;
       case 'beginCheckpoint':
-        await this.#beginCheckpoint(effect.step, effect.attempt);
+        assert(this.#state.layoutKey !== null, 'members have told their layout');
+        await this.#checkpoints.begin(effect.step, effect.attempt, this.#state.layoutKey);
         return;
       case 'storeCheckpoint':
-        this.#storing = this.#storeCheckpoint(effect.step);
+        this.#checkpoints.store(effect.step);
         return;
       case 'abortCheckpoint':
-        await this.#writing?.writer.abort();
-        this.#writing = null;
+        await this.#checkpoints.abort();
+        return;
+      case 'skipped':
+        this.#checkpoints.noteSkipped(effect.step);
         return;
       case 'committed':
-        this.#noteTokens(effect.record);
+        this.#checkpoints.noteCommitted(effect.record);
         this.#options.listener?.onCommitted(effect.record, this.#state, effect.repeated);
         return;
       case 'note':
         this.#options.logger[effect.level](effect.event, effect.fields);
         return;
       case 'finish':
-        await this.#storing;
+        await this.#checkpoints.settled();
         this.#settle(effect.outcome);
         return;
       default:
@@ -347,7 +346,15 @@ export class Coordinator {
   }
 
   #tick(): void {
-    this.#sendHeartbeats();
+    const nowMs = performance.now();
+    if (nowMs - this.#lastHeartbeatMs >= this.#heartbeatIntervalMs) {
+      this.#lastHeartbeatMs = nowMs;
+      this.#sendHeartbeats();
+    }
+    this.#tellTime();
+  }
+
+  #tellTime(): void {
     this.post({ type: 'tick', nowMs: this.#clock.tick(performance.now()) });
   }
 
@@ -360,78 +367,6 @@ export class Coordinator {
       time: now(),
     });
   }
-
-  /** A rewound run counts again from its checkpoint. */
-  #noteTokens({ step, tokens, gradientDigest, parametersDigest }: CommittedStep): void {
-    const before = step === this.#committed.step + 1 ? this.#committed : this.#stored;
-    assert(step === before.step + 1, `step ${step} follows ${before.step}`);
-    this.#committed = {
-      step,
-      tokensSeen: before.tokensSeen + tokens,
-      commit: { gradientDigest, parametersDigest },
-    };
-  }
-
-  async #beginCheckpoint(step: number, attempt: number): Promise<void> {
-    assert(this.#committed.step === step, `the state is that of step ${this.#committed.step}, not ${step}`);
-    const { layoutKey } = this.#state;
-    assert(layoutKey !== null, 'members have told their layout');
-    try {
-      const writer = await this.#options.run.store.begin({ step, layout: layoutOfKey(layoutKey) });
-      this.#writing = { writer, attempt, progress: this.#committed };
-    } catch (error) {
-      this.post(checkpointFailure(step, error));
-    }
-  }
-
-  async #storeCheckpoint(step: number): Promise<void> {
-    const { run, version } = this.#options;
-    const writing = this.#writing;
-    assert(
-      writing !== null && writing.writer.step === step,
-      `the checkpoint of step ${step} is being written`,
-    );
-    try {
-      const manifest = await writing.writer.commit({
-        runId: run.id,
-        commit: writing.progress.commit,
-        bitDeciding: { ...run.bitDeciding },
-        fingerprint: run.fingerprint,
-        datasetSha256: run.datasetSha256,
-        tokensSeen: writing.progress.tokensSeen,
-        createdAt: now(),
-        lockstepVersion: version,
-      });
-      await this.#log.append({
-        kind: 'checkpointed',
-        step,
-        weightsSha256: manifest.weightsSha256,
-        time: now(),
-      });
-      const reader = await openCheckpoint(join(run.checkpointsDir, checkpointName(step)));
-      await this.#reader?.close();
-      this.#reader = reader;
-      this.#stored = writing.progress;
-      this.#writing = null;
-      this.post({ type: 'checkpointStored', step });
-    } catch (error) {
-      this.#writing = null;
-      this.post(checkpointFailure(step, error));
-    }
-  }
-}
-
-/** What is known of the state after a committed step. */
-interface Progress {
-  readonly step: number;
-  /** Real target tokens of all steps so far. */
-  readonly tokensSeen: number;
-  readonly commit: { readonly gradientDigest: string; readonly parametersDigest: string } | null;
-}
-
-function checkpointFailure(step: number, error: unknown): CoordinatorEvent {
-  const code = error instanceof LockstepError ? error.code : 'DISK_FULL';
-  return { type: 'checkpointFailed', step, code, reason: messageOf(error) };
 }
 
 function queueNameOf(run: string): string {

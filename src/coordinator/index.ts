@@ -11,4 +11,4 @@ export type {
   Outcome,
   RecordedStep,
 } from './state.ts';
-export { members } from './turn.ts';
+export { members, participants } from './turn.ts';

@@ -1,5 +1,5 @@
 /**
- * The ledger of one step: which range of slots is waiting, leased to whom, or computed by whom.
+ * The ledger of one step: which range of slots is waiting, leased to whom, and how far computed.
  *
  * Invariant: the ranges cover the slots 0 .. M-1 exactly once at every moment. The queue delivers
  * a job at least once; this ledger grants each range to one holder and so makes it exactly once.
@@ -13,8 +13,12 @@ export interface RangeRecord extends SlotRange {
   readonly id: string;
   /** Incarnation of the worker that holds the lease, or null while the range waits in the queue. */
   readonly holder: string | null;
-  /** Each slot's result once the holder has computed the range. */
-  readonly results: readonly SlotResult[] | null;
+  /** Of the slots computed so far, which a holder computes in order. */
+  readonly results: readonly SlotResult[];
+  /** When it was leased or its newest result came. */
+  readonly sinceMs: number;
+  /** The holder was asked to hand slots back, and has not answered. */
+  readonly takingBack: boolean;
 }
 
 export interface Ledger {
@@ -33,7 +37,10 @@ function recordsOf(
 ): RangeRecord[] {
   return ranges.map(({ first, count }) => {
     const job = { run: ledger.run, generation, step: ledger.step, plan: ledger.plan, first, count };
-    return { first, count, job, id: jobId(job), holder: null, results: null };
+    return {
+      ...{ first, count, job, id: jobId(job) },
+      ...{ holder: null, results: [], sinceMs: 0, takingBack: false },
+    };
   });
 }
 
@@ -54,30 +61,71 @@ export type LeaseVerdict =
   | { readonly granted: false; readonly reason: string };
 
 /** Grants a job to a worker unless it is void or another holds it. Asking twice is harmless. */
-export function lease(ledger: Ledger, id: string, incarnation: string): LeaseVerdict {
+export function lease(ledger: Ledger, id: string, incarnation: string, nowMs: number): LeaseVerdict {
   const index = ledger.ranges.findIndex((range) => range.id === id);
   const range = ledger.ranges[index];
   if (range === undefined) return { granted: false, reason: 'the job belongs to no current plan' };
   if (range.holder !== null && range.holder !== incarnation) {
     return { granted: false, reason: 'another worker holds the job' };
   }
-  if (range.results !== null) return { granted: false, reason: 'the job is computed already' };
-  return { granted: true, ledger: replace(ledger, index, { ...range, holder: incarnation }) };
+  if (range.results.length > 0) return { granted: false, reason: 'the job is being computed already' };
+  const leased = { ...range, holder: incarnation, sinceMs: nowMs };
+  return { granted: true, ledger: replace(ledger, index, [leased]) };
 }
 
-/** Notes a range as computed; null when the sender does not hold it or the results are not its slots'. */
+/** Notes slots as computed; null when the sender does not hold them or they are not the range's next. */
 export function complete(
   ledger: Ledger,
   id: string,
   incarnation: string,
   results: readonly SlotResult[],
+  nowMs: number,
 ): Ledger | null {
   const index = ledger.ranges.findIndex((range) => range.id === id);
   const range = ledger.ranges[index];
-  if (range === undefined || range.holder !== incarnation || range.results !== null) return null;
+  if (range === undefined || range.holder !== incarnation) return null;
+  const next = range.first + range.results.length;
   const fits =
-    results.length === range.count && results.every((result, place) => result.slot === range.first + place);
-  return fits ? replace(ledger, index, { ...range, results }) : null;
+    range.results.length + results.length <= range.count &&
+    results.every((result, place) => result.slot === next + place);
+  if (!fits) return null;
+  return replace(ledger, index, [{ ...range, results: [...range.results, ...results], sinceMs: nowMs }]);
+}
+
+/** The holder was asked for slots of this range. */
+export function noteTakingBack(ledger: Ledger, id: string): Ledger {
+  const index = ledger.ranges.findIndex((range) => range.id === id);
+  return replace(ledger, index, [{ ...ledger.ranges[index]!, takingBack: true }]);
+}
+
+export interface Reopened {
+  readonly ledger: Ledger;
+  /** Ranges that must go into the queue. */
+  readonly reopened: readonly RangeRecord[];
+}
+
+/**
+ * A worker hands slots of a range back, from `first` on: a range it holds, or one it took from the queue
+ * and does not want. They are planned anew. Null when they are not its to hand back.
+ */
+export function handBack(
+  ledger: Ledger,
+  id: string,
+  incarnation: string,
+  first: number,
+  generation: number,
+  speeds: readonly number[],
+): Reopened | null {
+  const index = ledger.ranges.findIndex((range) => range.id === id);
+  const range = ledger.ranges[index];
+  if (range === undefined || (range.holder !== null && range.holder !== incarnation)) return null;
+  const numKept = first - range.first;
+  const isPossible =
+    range.holder === null ? numKept === 0 : numKept >= range.results.length && numKept <= range.count;
+  if (!isPossible) return null;
+  const kept = numKept === 0 ? [] : [{ ...range, count: numKept, takingBack: false }];
+  const missing = Array.from({ length: range.count - numKept }, (_, place) => first + place);
+  return planAnew(replace(ledger, index, kept), missing, generation, speeds);
 }
 
 /**
@@ -89,31 +137,45 @@ export function reclaim(
   generation: number,
   isLost: (incarnation: string) => boolean,
   speeds: readonly number[],
-): { readonly ledger: Ledger; readonly reopened: readonly RangeRecord[] } {
+): Reopened {
   const isKept = ({ holder }: RangeRecord) => holder !== null && !isLost(holder);
-  const kept = ledger.ranges.filter(isKept);
   const missing = ledger.ranges
     .filter((range) => !isKept(range))
     .flatMap(({ first, count }) => Array.from({ length: count }, (_, place) => first + place));
-  if (missing.length === 0) return { ledger, reopened: [] };
   missing.sort((a, b) => a - b);
+  return planAnew({ ...ledger, ranges: ledger.ranges.filter(isKept) }, missing, generation, speeds);
+}
+
+/** `missing`: slots that no range of the ledger holds, rising. */
+function planAnew(
+  ledger: Ledger,
+  missing: readonly number[],
+  generation: number,
+  speeds: readonly number[],
+): Reopened {
+  if (missing.length === 0) return { ledger, reopened: [] };
   const head = { ...ledger, plan: ledger.plan + 1 };
   const reopened = recordsOf(head, generation, planMissing(ledger.microBatches, missing, speeds));
-  return { ledger: { ...head, ranges: [...kept, ...reopened] }, reopened };
+  return { ledger: { ...head, ranges: [...ledger.ranges, ...reopened] }, reopened };
+}
+
+/** Leased and not wholly computed. */
+export function isOpen(range: RangeRecord): boolean {
+  return range.holder !== null && range.results.length < range.count;
 }
 
 export function isComplete(ledger: Ledger): boolean {
-  return ledger.ranges.every((range) => range.results !== null);
+  return ledger.ranges.every((range) => range.results.length === range.count);
 }
 
 /** Each slot's result and the incarnation that computed it, in slot order. The ledger must be complete. */
 export function outcomes(ledger: Ledger): { readonly holder: string; readonly result: SlotResult }[] {
   const bySlot = new Array<{ holder: string; result: SlotResult } | undefined>(ledger.microBatches);
-  for (const range of ledger.ranges) {
-    assert(range.results !== null && range.holder !== null, `range ${range.id} is not computed`);
-    for (const result of range.results) {
+  for (const { id, holder, count, results } of ledger.ranges) {
+    assert(holder !== null && results.length === count, `range ${id} is not computed`);
+    for (const result of results) {
       assert(bySlot[result.slot] === undefined, `slot ${result.slot} was computed twice`);
-      bySlot[result.slot] = { holder: range.holder, result };
+      bySlot[result.slot] = { holder, result };
     }
   }
   return Array.from(bySlot, (entry, slot) => {
@@ -127,6 +189,6 @@ export function waiting(ledger: Ledger): readonly RangeRecord[] {
   return ledger.ranges.filter((range) => range.holder === null);
 }
 
-function replace(ledger: Ledger, index: number, range: RangeRecord): Ledger {
-  return { ...ledger, ranges: ledger.ranges.with(index, range) };
+function replace(ledger: Ledger, index: number, ranges: readonly RangeRecord[]): Ledger {
+  return { ...ledger, ranges: ledger.ranges.toSpliced(index, 1, ...ranges) };
 }

@@ -5,8 +5,8 @@
  * leaves as effects, which the driver (coordinator.ts) carries out in list order. A commit is
  * appended to the log before anyone hears of it. DESIGN section 4 draws the life of a step.
  *
- * membership.ts, step.ts and checkpoints.ts each take in what concerns them; when no step is under
- * way after that, `advance` here decides what comes next, in one place.
+ * membership.ts, entering.ts, leaving.ts, step.ts and checkpoints.ts each take in what concerns them;
+ * after that, `advance` here decides what comes next, in one place.
  */
 import { unreachable } from '../base/index.ts';
 import type { WorkerMessage } from '../protocol/index.ts';
@@ -17,15 +17,9 @@ import {
   onUploaded,
   onUploadFailed,
 } from './checkpoints.ts';
-import {
-  admitPrepared,
-  onHello,
-  onPrepared,
-  onReady,
-  removeWorkers,
-  rewindToStored,
-  silentWorkers,
-} from './membership.ts';
+import { admit, onReady, onStateFailed, quarantine } from './entering.ts';
+import { onDraining, releaseDrained } from './leaving.ts';
+import { onHello, onPrepared, removeWorkers, silentWorkers } from './membership.ts';
 import type {
   CoordinatorEffect,
   CoordinatorEvent,
@@ -40,13 +34,15 @@ import {
   continueWithout,
   enqueueWaiting,
   onComputed,
+  onHandedBack,
   onLeased,
   onNotFinite,
   onReduceFailed,
   onVote,
-  type Verdict,
+  rebalance,
 } from './step.ts';
-import { members, note, refuse, say, type Turn, updateWorker } from './turn.ts';
+import { hasHands, members, note, participants, refuse, say, type Turn, updateWorker } from './turn.ts';
+import type { Verdict } from './verdict.ts';
 
 export interface Transition {
   readonly state: CoordinatorState;
@@ -56,7 +52,13 @@ export interface Transition {
 /** Where a run starts: at step 0, or at the checkpoint it resumes from. */
 export function initialState(
   settings: CoordinatorSettings,
-  from: { step: number; recorded: ReadonlyMap<number, RecordedStep>; layoutKey: string | null },
+  from: {
+    step: number;
+    recorded: ReadonlyMap<number, RecordedStep>;
+    /** Who computed the newest step on record: they may still hold its result. */
+    lastWorkers: readonly string[];
+    layoutKey: string | null;
+  },
 ): CoordinatorState {
   return {
     settings,
@@ -72,6 +74,8 @@ export function initialState(
     checkpointDue: false,
     numCheckpoints: 0,
     uploadFailures: 0,
+    skippedInRow: 0,
+    awaited: from.lastWorkers.length === 0 ? null : { names: new Set(from.lastWorkers), untilMs: null },
     stopRequested: false,
     startedComputing: false,
     activity: { phase: 'gathering' },
@@ -92,6 +96,7 @@ function takeIn(turn: Turn, event: CoordinatorEvent): Failure | null {
   switch (event.type) {
     case 'tick':
       turn.state.nowMs = event.nowMs;
+      startWaiting(turn);
       loseWorkers(turn, silentWorkers(turn.state));
       return null;
     case 'messageArrived':
@@ -101,6 +106,9 @@ function takeIn(turn: Turn, event: CoordinatorEvent): Failure | null {
       return null;
     case 'stopRequested':
       turn.state.stopRequested = true;
+      return null;
+    case 'drainRequested':
+      if (turn.state.workers.has(event.incarnation)) say(turn, event.incarnation, { type: 'drain' });
       return null;
     case 'queueEmptied':
       enqueueWaiting(turn);
@@ -118,6 +126,9 @@ function takeIn(turn: Turn, event: CoordinatorEvent): Failure | null {
 function onMessage(turn: Turn, message: WorkerMessage): Failure | null {
   const { incarnation } = message;
   if (message.type === 'hello') {
+    if (message.formerly !== null && turn.state.workers.has(message.formerly)) {
+      loseWorkers(turn, new Map([[message.formerly, 'its process has come back as new']]));
+    }
     onHello(turn, message);
     return null;
   }
@@ -136,6 +147,14 @@ function onMessage(turn: Turn, message: WorkerMessage): Failure | null {
       return turnAway(turn, worker, onPrepared(turn, worker, message));
     case 'ready':
       return turnAway(turn, worker, onReady(turn, worker, message));
+    case 'stateFailed':
+      return turnAway(turn, worker, onStateFailed(turn, worker, message.reason));
+    case 'handedBack':
+      onHandedBack(turn, worker, message);
+      return null;
+    case 'draining':
+      onDraining(turn, worker);
+      return null;
     case 'leased':
       onLeased(turn, worker, message);
       return null;
@@ -149,8 +168,7 @@ function onMessage(turn: Turn, message: WorkerMessage): Failure | null {
     case 'reduceFailed':
       return onReduceFailed(turn, worker, message);
     case 'uploaded':
-      onUploaded(turn, worker, message);
-      return null;
+      return settle(turn, onUploaded(turn, worker, message));
     case 'uploadFailed':
       return onUploadFailed(turn, worker, message);
     case 'leaving':
@@ -170,37 +188,55 @@ function turnAway(turn: Turn, worker: WorkerRecord, reason: string | null): null
   return null;
 }
 
-/** Acts on the votes: a minority that holds other bits is quarantined, and its slots are computed again. */
+/** Acts on what comparing replicas has shown: a minority that holds other bits is quarantined, and its slots are computed again. */
 function settle(turn: Turn, verdict: Verdict): Failure | null {
   if (verdict.kind === 'failed') return verdict.failure;
   if (verdict.kind === 'quarantine') {
-    for (const [incarnation, reason] of verdict.workers) refuse(turn, incarnation, reason);
-    loseWorkers(turn, verdict.workers);
+    const hopeless = quarantine(turn, verdict.workers);
+    removeWorkers(turn, hopeless);
+    continueWithout(turn, verdict.workers, 'a replica was quarantined');
   }
   return null;
 }
 
 /** Removes workers, gives their slots to others and lets the survivors keep what they have. */
 function loseWorkers(turn: Turn, lost: ReadonlyMap<string, string>): void {
-  const wereMembers = removeWorkers(turn, lost);
-  if (wereMembers) continueWithout(turn, lost);
+  const isUnderWay = turn.state.activity.phase === 'reducing';
+  const removed = removeWorkers(turn, lost);
+  // One that was about to leave had no part in a reduction, but may have taken a job.
+  const wereConcerned = removed.some(({ phase }) => phase === 'member' || phase === 'following');
+  if (wereConcerned || (!isUnderWay && removed.some(({ phase }) => phase === 'leaving'))) {
+    continueWithout(turn, lost, 'a member was lost');
+  }
 }
 
-/** While no step is under way: wait, let joiners in, plan the next step, or close. Asking twice changes nothing. */
+/** From the first tick on it is known until when those who may come back are waited for. */
+function startWaiting({ state }: Turn): void {
+  const { awaited, nowMs, settings } = state;
+  if (awaited === null || awaited.untilMs !== null) return;
+  state.awaited = { ...awaited, untilMs: nowMs + settings.heartbeatLimitMs };
+}
+
+/** Lets in whoever can be, and while no step is under way: plan the next one, wait, or close. Asking twice changes nothing. */
 function advance(turn: Turn): void {
   const { state } = turn;
-  if (state.activity.phase !== 'gathering' && state.activity.phase !== 'closing') return;
-  // A checkpoint that is being stored is complete: better to go on from it than from the one before.
-  if (members(state).length === 0 && state.checkpoint === null) rewindToStored(turn);
-  if (state.stateStep >= state.settings.totalSteps || state.stopRequested) {
+  if (state.activity.phase === 'finished') return;
+  const isBetween = state.activity.phase === 'gathering' || state.activity.phase === 'closing';
+  const isOver = () => state.stateStep >= state.settings.totalSteps || state.stopRequested;
+  // At the end nobody is let in any more, unless the state is lost and has to be come by again.
+  if (!(isBetween && isOver() && members(state).length > 0)) admit(turn);
+  if (state.activity.phase === 'computing') rebalance(turn);
+  if (!isBetween) return;
+  if (isOver()) {
     close(turn);
     return;
   }
   state.activity = { phase: 'gathering' };
-  admitPrepared(turn);
-  const isOnTheWay = ({ phase }: WorkerRecord) => phase === 'entering' || phase === 'prepared';
+  releaseDrained(turn);
   const needed = state.startedComputing ? 1 : state.settings.minWorkers;
-  if (members(state).length < needed || [...state.workers.values()].some(isOnTheWay)) return;
+  if (members(state).length < needed || !hasHands(state)) return;
+  // A first step waits for those who are about to be ready for it.
+  if (!state.startedComputing && participants(state).some(({ phase }) => phase === 'following')) return;
   beginStep(turn);
 }
 
@@ -209,6 +245,8 @@ function close(turn: Turn): void {
   const { state } = turn;
   state.activity = { phase: 'closing' };
   if (state.checkpoint !== null) return;
+  // Whoever wants to stop does not wait for workers to come back with what has not been stored.
+  if (state.stopRequested && participants(state).length === 0) state.stateStep = state.storedStep;
   if (state.storedStep !== state.stateStep) {
     beginCheckpoint(turn);
     return;

@@ -1,11 +1,12 @@
 /**
- * Who takes part: a worker's way in (hello, prepared, entering, member), and out.
+ * Who is there: a worker's greeting, what it says of itself, and its end. How it gets the state is in
+ * entering.ts, how it goes politely in leaving.ts.
  */
 import type { WorkerMessage } from '../protocol/index.ts';
-import { abandonCheckpoint, beginCheckpoint } from './checkpoints.ts';
+import { abandonCheckpoint } from './checkpoints.ts';
 import { layoutKeyOf } from './layout-key.ts';
 import type { CoordinatorState, WorkerRecord } from './state.ts';
-import { members, note, refuse, say, type Turn, updateWorker } from './turn.ts';
+import { members, note, refuse, type Turn, updateWorker } from './turn.ts';
 
 export function onHello(turn: Turn, message: Extract<WorkerMessage, { type: 'hello' }>): void {
   const { incarnation } = message;
@@ -38,6 +39,14 @@ export function onHello(turn: Turn, message: Extract<WorkerMessage, { type: 'hel
     lastHeardMs: turn.state.nowMs,
     speed: null,
     parametersDigest: null,
+    held: null,
+    followsFrom: 0,
+    isEntering: false,
+    numStateFailures: 0,
+    numQuarantines: 0,
+    isLagging: false,
+    isDraining: false,
+    isStraggler: false,
     residentBytes: 0,
     times: null,
   });
@@ -62,68 +71,9 @@ export function onPrepared(
   if (state.engineVersion !== message.engineVersion) {
     return `it computes with ${message.engineVersion}, the run with ${state.engineVersion}: install the same on every host`;
   }
-  updateWorker(turn, worker.incarnation, { phase: 'prepared', device: message.device });
+  const { device, held } = message;
+  updateWorker(turn, worker.incarnation, { phase: 'prepared', device, held });
   return null;
-}
-
-/** The worker holds the state. Returns why it cannot take part, or null. */
-export function onReady(
-  turn: Turn,
-  worker: WorkerRecord,
-  message: Extract<WorkerMessage, { type: 'ready' }>,
-): string | null {
-  const { state } = turn;
-  if (worker.phase !== 'entering' || message.step !== state.stateStep) return null;
-  const { parametersDigest, step } = message;
-  const expected = expectedParametersDigest(state);
-  if (expected !== null && expected !== parametersDigest) {
-    return `its parameters at step ${step} have digest ${parametersDigest}, those of the run ${expected}`;
-  }
-  updateWorker(turn, worker.incarnation, { phase: 'member', parametersDigest });
-  state.generation += 1;
-  note(turn, 'info', 'workerEntered', {
-    worker: worker.worker,
-    generation: state.generation,
-    step,
-    device: worker.device,
-  });
-  return null;
-}
-
-/** What the parameters of the current state must digest to, if the log or a member tells. */
-function expectedParametersDigest(state: CoordinatorState): string | null {
-  const recorded = state.recorded.get(state.stateStep + 1);
-  if (recorded !== undefined) return recorded.parametersDigest;
-  // A member's digest dates from its entry: it speaks of this state only before the first step.
-  return state.startedComputing ? null : (members(state)[0]?.parametersDigest ?? null);
-}
-
-/** Sends prepared workers to the state they enter with, or has a checkpoint made for them. */
-export function admitPrepared(turn: Turn): void {
-  const { state } = turn;
-  const prepared = [...state.workers.values()].filter((worker) => worker.phase === 'prepared');
-  if (prepared.length === 0) return;
-  if (members(state).length === 0 && state.checkpoint !== null) return;
-  if (state.stateStep === state.storedStep) {
-    for (const worker of prepared) {
-      updateWorker(turn, worker.incarnation, { phase: 'entering' });
-      const kind = state.stateStep === 0 ? 'initial' : 'checkpoint';
-      say(turn, worker.incarnation, { type: 'enter', source: { kind } });
-    }
-  } else {
-    beginCheckpoint(turn);
-  }
-}
-
-/**
- * With no member left nobody holds the newest state: the run goes back to the newest checkpoint and
- * repeats the steps after it, which the log proves equal.
- */
-export function rewindToStored(turn: Turn): void {
-  const { state } = turn;
-  if (state.stateStep === state.storedStep) return;
-  note(turn, 'warn', 'rewound', { from: state.stateStep, to: state.storedStep });
-  state.stateStep = state.storedStep;
 }
 
 /** Workers that have been silent for too long, with the reason. */
@@ -137,12 +87,14 @@ export function silentWorkers({ nowMs, settings, workers }: CoordinatorState): M
   return silent;
 }
 
-/** Strikes workers off, by incarnation with the reason. True when members were among them. */
-export function removeWorkers(turn: Turn, lost: ReadonlyMap<string, string>): boolean {
+/** Strikes workers off, by incarnation with the reason, and returns who they were. */
+export function removeWorkers(turn: Turn, lost: ReadonlyMap<string, string>): WorkerRecord[] {
   const { state } = turn;
   const removed = [...lost.keys()].flatMap((incarnation) => state.workers.get(incarnation) ?? []);
   state.workers = new Map([...state.workers].filter(([incarnation]) => !lost.has(incarnation)));
   for (const worker of removed) {
+    // One that was told to stop has only done so.
+    if (worker.phase === 'leaving') continue;
     note(turn, 'warn', 'workerLost', {
       worker: worker.worker,
       reason: lost.get(worker.incarnation),
@@ -154,7 +106,11 @@ export function removeWorkers(turn: Turn, lost: ReadonlyMap<string, string>): bo
   if (uploader !== undefined) {
     abandonCheckpoint(turn, `${uploader.worker} was lost while it uploaded its part`);
   }
-  const wereMembers = removed.some((worker) => worker.phase === 'member');
-  if (wereMembers) state.generation += 1;
-  return wereMembers;
+  if (removed.some(({ phase }) => phase === 'member' || phase === 'following')) state.generation += 1;
+  if (removed.some(({ phase }) => phase === 'member') && members(state).length === 0) {
+    // They may only have been cut off, and come back with what they hold.
+    const names = new Set(removed.map(({ worker }) => worker));
+    state.awaited = { names, untilMs: state.nowMs + state.settings.heartbeatLimitMs };
+  }
+  return removed;
 }

@@ -33,6 +33,8 @@ export interface RunFolder {
   readonly startStep: number;
   /** Commits after `startStep`, which the run will repeat and must find equal. */
   readonly recorded: ReadonlyMap<number, RecordedStep>;
+  /** Who computed the newest commit after `startStep`: they may still hold its result. */
+  readonly lastWorkers: readonly string[];
   /** Lines for the user: torn records, checkpoints passed over. */
   readonly notices: readonly string[];
 }
@@ -72,7 +74,7 @@ export async function openRun(options: {
     if (opened === null) {
       const id = asRunId(randomBytes(6).toString('hex'));
       await log.append({ kind: 'opened', runId: id, fingerprint, config, datasetSha256, time: now() });
-      return { ...common, id, checkpoint: null, startStep: 0, recorded: new Map(), notices };
+      return { ...common, id, checkpoint: null, startStep: 0, recorded: new Map(), lastWorkers: [], notices };
     }
     // A run that never committed a step has nothing to lose: starting it again is starting it.
     if (!resume && log.history.lastStep > 0) {
@@ -91,8 +93,8 @@ export async function openRun(options: {
       reason: resume ? 'resume' : 'start',
       time: now(),
     });
-    const recorded = await recordedAfter(log, startStep);
-    return { ...common, id: asRunId(opened.runId), checkpoint, startStep, recorded, notices };
+    const after = await recordedAfter(log, startStep);
+    return { ...common, id: asRunId(opened.runId), checkpoint, startStep, ...after, notices };
   } catch (error) {
     await log.close();
     throw error;
@@ -125,15 +127,24 @@ function passedOver(step: number, reason: string, startStep: number): string {
   return `checkpoint of step ${step} passed over: ${reason}; ${instead}`;
 }
 
-async function recordedAfter(log: CommitLog, startStep: number): Promise<Map<number, RecordedStep>> {
+async function recordedAfter(
+  log: CommitLog,
+  startStep: number,
+): Promise<Pick<RunFolder, 'recorded' | 'lastWorkers'>> {
   const recorded = new Map<number, RecordedStep>();
+  let lastWorkers: string[] = [];
   for (let step = startStep + 1; step <= log.history.lastStep; step += 1) {
-    const record = await log.committedStep(step);
+    const record = await log.stepRecord(step);
     if (record === null) break;
-    const { gradientDigest, parametersDigest, tokens } = record;
-    recorded.set(step, { gradientDigest, parametersDigest, tokens });
+    if (record.kind === 'skipped') {
+      recorded.set(step, { kind: 'skipped' });
+      continue;
+    }
+    const { kind, gradientDigest, parametersDigest, tokens, slots } = record;
+    recorded.set(step, { kind, gradientDigest, parametersDigest, tokens });
+    lastWorkers = [...new Set(slots.map(({ worker }) => worker))];
   }
-  return recorded;
+  return { recorded, lastWorkers };
 }
 
 /** The time as the log and checkpoints record it: ISO 8601 in UTC. */

@@ -4,7 +4,14 @@
  */
 import type { ErrorCode, LogFields } from '../base/index.ts';
 import type { OptimizerConfig } from '../config/index.ts';
-import type { CoordinatorMessage, Job, PhaseTimes, Said, WorkerMessage } from '../protocol/index.ts';
+import type {
+  CoordinatorMessage,
+  HeldState,
+  Job,
+  PhaseTimes,
+  Said,
+  WorkerMessage,
+} from '../protocol/index.ts';
 import type { Ledger } from './ledger.ts';
 
 export interface CoordinatorSettings {
@@ -19,8 +26,12 @@ export interface CoordinatorSettings {
   readonly heartbeatLimitMs: number;
 }
 
-/** A worker's way into the membership. */
-export type WorkerPhase = 'preparing' | 'prepared' | 'entering' | 'member';
+/**
+ * A worker's way through the membership. One that follows takes part in reductions, so that it has every
+ * gradient from there on, while its state is on the way or catches up; a member holds the state and
+ * computes. One that leaves has been told to stop.
+ */
+export type WorkerPhase = 'preparing' | 'prepared' | 'following' | 'member' | 'leaving';
 
 export interface WorkerRecord {
   readonly incarnation: string;
@@ -35,20 +46,47 @@ export interface WorkerRecord {
   readonly speed: number | null;
   /** Digest of the parameters it entered with. */
   readonly parametersDigest: string | null;
+  /** What it had kept when it came back. */
+  readonly held: HeldState | null;
+  /** While it follows: it has the gradients of all steps after this one. */
+  readonly followsFrom: number;
+  /** While it follows: it was told what state to enter with. */
+  readonly isEntering: boolean;
+  /** Times that it could not get that state. */
+  readonly numStateFailures: number;
+  /** Times that its bits were found to differ. */
+  readonly numQuarantines: number;
+  /** Its replica has not taken in the newest step yet; it computes nothing meanwhile. */
+  readonly isLagging: boolean;
+  /** It wants to leave: it gets no more slots, and goes when the step is over. */
+  readonly isDraining: boolean;
+  /** It was slow enough that slots were taken back from it. */
+  readonly isStraggler: boolean;
   readonly residentBytes: number;
   readonly times: PhaseTimes | null;
 }
 
 export interface Vote {
   readonly gradientDigest: string;
-  readonly parametersDigest: string;
+  /** Null from a replica that lags behind. */
+  readonly parametersDigest: string | null;
 }
 
 /** What the commit log must keep of a step to prove a repetition of it right. */
-export interface RecordedStep {
-  readonly gradientDigest: string;
-  readonly parametersDigest: string;
-  readonly tokens: number;
+export type RecordedStep =
+  | {
+      readonly kind: 'committed';
+      readonly gradientDigest: string;
+      readonly parametersDigest: string;
+      readonly tokens: number;
+    }
+  | { readonly kind: 'skipped' };
+
+/** Workers that may come back with a newer state than the newest checkpoint, and until when they may. */
+export interface Awaited {
+  readonly names: ReadonlySet<string>;
+  /** Null until the first tick. */
+  readonly untilMs: number | null;
 }
 
 /** What the run is doing; each variant holds only what that phase needs. */
@@ -72,6 +110,8 @@ export interface CheckpointInFlight {
   readonly attempt: number;
   /** Incarnations whose upload is not complete; empty while the coordinator verifies and stores. */
   readonly pending: ReadonlySet<string>;
+  /** What each part's parameters digest to, by incarnation. */
+  readonly digests: ReadonlyMap<string, string>;
 }
 
 export interface CoordinatorState {
@@ -96,6 +136,10 @@ export interface CoordinatorState {
   readonly numCheckpoints: number;
   /** Checkpoints in a row that a worker could not upload its part of. */
   readonly uploadFailures: number;
+  /** Steps in a row that were skipped. */
+  readonly skippedInRow: number;
+  /** While nobody holds the state: who is waited for. */
+  readonly awaited: Awaited | null;
   readonly stopRequested: boolean;
   readonly startedComputing: boolean;
   readonly activity: Activity;
@@ -106,6 +150,8 @@ export type CoordinatorEvent =
   | { readonly type: 'connectionLost'; readonly incarnation: string; readonly reason: string }
   | { readonly type: 'tick'; readonly nowMs: number }
   | { readonly type: 'stopRequested' }
+  /** Someone wants a worker to leave politely. */
+  | { readonly type: 'drainRequested'; readonly incarnation: string }
   | { readonly type: 'queueEmptied' }
   | { readonly type: 'checkpointStored'; readonly step: number }
   | {
@@ -129,6 +175,15 @@ export interface CommittedStep {
   readonly slots: readonly { slot: number; tokens: number; lossSum: number; worker: string }[];
 }
 
+/** A step that left the parameters as they were, as it goes to the commit log. */
+export interface SkippedStep {
+  readonly step: number;
+  readonly generation: number;
+  readonly slot: number | null;
+  readonly worker: string;
+  readonly reason: string;
+}
+
 export type Outcome =
   | { readonly kind: 'completed'; readonly step: number }
   | { readonly kind: 'stopped'; readonly step: number }
@@ -146,12 +201,14 @@ export type CoordinatorEffect =
   | { readonly type: 'enqueue'; readonly jobs: readonly Job[] }
   /** Must be on disk before the next effect is carried out. */
   | { readonly type: 'appendCommit'; readonly record: CommittedStep }
+  | { readonly type: 'appendSkipped'; readonly record: SkippedStep }
   /** The run has come to its end, or was told to stop, after this step. */
   | { readonly type: 'appendFinished'; readonly step: number }
   | { readonly type: 'beginCheckpoint'; readonly step: number; readonly attempt: number }
   | { readonly type: 'storeCheckpoint'; readonly step: number }
   | { readonly type: 'abortCheckpoint'; readonly step: number; readonly reason: string }
   | { readonly type: 'committed'; readonly record: CommittedStep; readonly repeated: boolean }
+  | { readonly type: 'skipped'; readonly step: number }
   | {
       readonly type: 'note';
       readonly level: 'info' | 'warn' | 'error';

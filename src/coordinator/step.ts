@@ -7,9 +7,11 @@ import type { WorkerMessage } from '../protocol/index.ts';
 import { beginCheckpoint } from './checkpoints.ts';
 import {
   complete,
+  handBack,
   isComplete,
   type Ledger,
   lease,
+  noteTakingBack,
   openLedger,
   outcomes,
   type RangeRecord,
@@ -17,11 +19,17 @@ import {
   waiting,
 } from './ledger.ts';
 import { learningRateAt } from './schedule.ts';
-import type { CommittedStep, Failure, Vote, WorkerRecord } from './state.ts';
-import { members, note, say, speeds, type Turn, updateWorker } from './turn.ts';
+import type { CommittedStep, Failure, RecordedStep, Vote, WorkerRecord } from './state.ts';
+import { planTakeBack } from './take-back.ts';
+import { hands, hasHands, members, note, participants, say, speeds, type Turn, updateWorker } from './turn.ts';
+import { GO_ON, majorityOf, type Verdict } from './verdict.ts';
 
 /** Reductions of one step that may fail in a row before the run stops: then it is no passing fault. */
 const ATTEMPTS_MAX = 20;
+/** Steps in a row that may be skipped before the run stops: then it learns nothing any more. */
+const SKIPPED_IN_ROW_MAX = 10;
+/** A worker this many times slower than the one that takes its slots is named. */
+const STRAGGLER_RATIO = 2;
 /** Weight of the newest measurement in a worker's smoothed speed. */
 const SPEED_SMOOTHING = 0.5;
 
@@ -34,14 +42,16 @@ export function onLeased(
   const deny = (reason: string) =>
     say(turn, worker.incarnation, { type: 'denied', job: message.job, reason });
   if (worker.phase !== 'member') {
-    deny('the worker is not a member yet');
+    deny('the worker is not a member');
+    // It ends the job in the queue, so that whoever is to have the range needs another.
+    reopen(turn, worker, message.job, message.first);
     return;
   }
   if (activity.phase !== 'computing') {
     deny('nothing is to be computed');
     return;
   }
-  const verdict = lease(activity.ledger, message.job, worker.incarnation);
+  const verdict = lease(activity.ledger, message.job, worker.incarnation, turn.state.nowMs);
   if (!verdict.granted) {
     deny(verdict.reason);
     return;
@@ -57,27 +67,66 @@ export function onComputed(
 ): void {
   const { activity } = turn.state;
   if (activity.phase !== 'computing') return;
-  const ledger = complete(activity.ledger, message.job, worker.incarnation, message.results);
+  const { job, results } = message;
+  const ledger = complete(activity.ledger, job, worker.incarnation, results, turn.state.nowMs);
   if (ledger === null) {
-    note(turn, 'warn', 'resultRefused', { worker: worker.worker, job: message.job });
+    note(turn, 'warn', 'resultRefused', { worker: worker.worker, job });
     return;
   }
-  const measured = (message.results.length * 1000) / Math.max(message.milliseconds, 0.001);
+  const measured = (results.length * 1000) / Math.max(message.milliseconds, 0.001);
   const speed = worker.speed === null ? measured : worker.speed + SPEED_SMOOTHING * (measured - worker.speed);
   updateWorker(turn, worker.incarnation, { speed });
   turn.state.activity = { ...activity, ledger };
   if (isComplete(ledger)) startReduction(turn, ledger, activity.attempt);
 }
 
-/** What came of a vote. */
-export type Verdict =
-  /** Not all votes are in yet, or the step has committed. */
-  | { readonly kind: 'goOn' }
-  /** Workers whose bits differ from those of the majority, with the reason. */
-  | { readonly kind: 'quarantine'; readonly workers: ReadonlyMap<string, string> }
-  | { readonly kind: 'failed'; readonly failure: Failure };
+/** A worker does not keep slots it has: it was asked to, it drains, or it lags behind. */
+export function onHandedBack(
+  turn: Turn,
+  worker: WorkerRecord,
+  message: Extract<WorkerMessage, { type: 'handedBack' }>,
+): void {
+  reopen(turn, worker, message.job, message.first);
+}
 
-const GO_ON: Verdict = { kind: 'goOn' };
+/** Plans slots anew that a worker has or took from the queue, from `first` on. */
+function reopen(turn: Turn, { incarnation }: WorkerRecord, job: string, first: number): void {
+  const { activity, generation } = turn.state;
+  if (activity.phase !== 'computing') return;
+  const result = handBack(activity.ledger, job, incarnation, first, generation, speeds(turn.state));
+  if (result === null) return;
+  const { ledger, reopened } = result;
+  turn.state.activity = { ...activity, ledger };
+  enqueue(turn, reopened);
+  if (isComplete(ledger)) startReduction(turn, ledger, activity.attempt);
+}
+
+/** Has slots taken back from whoever would finish them later than a worker that has nothing to do. */
+export function rebalance(turn: Turn): void {
+  const { state } = turn;
+  const { activity } = state;
+  if (activity.phase !== 'computing') return;
+  const all = hands(state);
+  const found = planTakeBack(activity.ledger, all, state.nowMs);
+  if (found === null) return;
+  const { range, first, withoutMs, withMs } = found;
+  const holder = state.workers.get(range.holder!)!;
+  state.activity = { ...activity, ledger: noteTakingBack(activity.ledger, range.id) };
+  say(turn, holder.incarnation, { type: 'takeBack', job: range.id, first });
+  const best = Math.max(...all.filter(({ takesSlots }) => takesSlots).map(({ speed }) => speed));
+  const own = holder.speed ?? best;
+  const isStraggler = own * STRAGGLER_RATIO < best || withoutMs > STRAGGLER_RATIO * withMs;
+  if (isStraggler && !holder.isStraggler) {
+    note(turn, 'warn', 'straggler', {
+      worker: holder.worker,
+      step: activity.ledger.step,
+      slotsTakenBack: range.first + range.count - first,
+      slotsPerSecond: own,
+      bestSlotsPerSecond: best,
+    });
+  }
+  updateWorker(turn, holder.incarnation, { isStraggler });
+}
 
 /** A member's vote on the attempt under way; the last one settles it. */
 export function onVote(
@@ -92,29 +141,62 @@ export function onVote(
     message.step === activity.ledger.step &&
     message.attempt === activity.attempt;
   if (!isCurrent) return GO_ON;
-  if (message.times !== null) updateWorker(turn, worker.incarnation, { times: message.times });
   const { gradientDigest, parametersDigest } = message;
+  const isLagging = worker.phase === 'member' && parametersDigest === null;
+  const times = message.times ?? worker.times;
+  updateWorker(turn, worker.incarnation, { times, isLagging });
   const votes = new Map(activity.votes).set(worker.incarnation, { gradientDigest, parametersDigest });
   turn.state.activity = { ...activity, votes };
-  if (votes.size < members(turn.state).length) return GO_ON;
+  if (votes.size < participants(turn.state).length) return GO_ON;
   return settleVotes(turn, activity.ledger, activity.attempt, votes);
 }
 
-/** Why a gradient that is not finite ends the run; null when the message is of another step. */
+/** A gradient is not finite: the step is skipped on all replicas alike, or the run ends; see the configuration. */
 export function onNotFinite(
   turn: Turn,
   worker: WorkerRecord,
   message: Extract<WorkerMessage, { type: 'notFinite' }>,
 ): Failure | null {
-  const { stateStep } = turn.state;
-  if (message.step !== stateStep + 1) return null;
-  const where = message.slot === null ? 'the sum over all slots' : `slot ${message.slot}`;
-  return {
-    code: 'NOT_FINITE',
-    message:
-      `step ${message.step}, ${where}, at ${worker.worker}: ${message.reason}; step ${stateStep} stands. ` +
-      'Start anew with a lower optimizer.learningRate or with optimizer.clipNorm set',
-  };
+  const { stateStep, settings, recorded, skippedInRow } = turn.state;
+  const { step, slot, reason } = message;
+  if (step !== stateStep + 1) return null;
+  const where = slot === null ? 'the sum over all slots' : `slot ${slot}`;
+  const what = `step ${step}, ${where}, at ${worker.worker}: ${reason}; step ${stateStep} stands`;
+  const before = recorded.get(step);
+  if (before?.kind === 'committed') {
+    const message = `${what}, but the log holds a commit of step ${step}; was the run moved to another kind of device?`;
+    return { code: 'DIVERGED', message };
+  }
+  if (settings.optimizer.onNotFinite === 'skip' && skippedInRow < SKIPPED_IN_ROW_MAX) {
+    skip(turn, worker, message, before !== undefined);
+    return null;
+  }
+  const remedy = 'Start anew with a lower optimizer.learningRate or with optimizer.clipNorm set';
+  const many = skippedInRow === 0 ? '' : `, after ${skippedInRow} steps in a row that were skipped`;
+  return { code: 'NOT_FINITE', message: `${what}${many}. ${remedy}` };
+}
+
+/** Ends a step without an update. Whether it has to be is a matter of the micro-batch, not of who computed it. */
+function skip(
+  turn: Turn,
+  { worker }: WorkerRecord,
+  { step, slot, reason }: Extract<WorkerMessage, { type: 'notFinite' }>,
+  isRepeated: boolean,
+): void {
+  const { state } = turn;
+  const { generation } = state;
+  if (!isRepeated)
+    turn.effects.push({ type: 'appendSkipped', record: { step, generation, slot, worker, reason } });
+  note(turn, 'warn', 'stepSkipped', { step, slot, worker, reason });
+  for (const { incarnation } of participants(state)) {
+    say(turn, incarnation, { type: 'skip', reason }, { step });
+  }
+  turn.effects.push({ type: 'skipped', step });
+  state.stateStep = step;
+  state.skippedInRow += 1;
+  state.recorded = new Map(state.recorded).set(step, { kind: 'skipped' });
+  state.activity = { phase: 'gathering' };
+  if (state.checkpointDue || step % state.settings.checkpointEvery === 0) beginCheckpoint(turn);
 }
 
 export function onReduceFailed(
@@ -140,9 +222,17 @@ export function onReduceFailed(
   return null;
 }
 
+/** Another attempt with the participants as they are now. */
+export function restartReduction(turn: Turn, reason: string): void {
+  const { activity } = turn.state;
+  if (activity.phase !== 'reducing') return;
+  abortReduction(turn, reason);
+  startReduction(turn, activity.ledger, activity.attempt + 1);
+}
+
 function startReduction(turn: Turn, ledger: Ledger, attempt: number): void {
   const { state } = turn;
-  const ranked = members(state);
+  const ranked = participants(state);
   const rankOf = new Map(ranked.map((worker, rank) => [worker.incarnation, rank]));
   state.activity = { phase: 'reducing', ledger, attempt, votes: new Map() };
   const slotOwners = outcomes(ledger).map(({ holder }) => {
@@ -162,25 +252,32 @@ function startReduction(turn: Turn, ledger: Ledger, attempt: number): void {
 
 function settleVotes(turn: Turn, ledger: Ledger, attempt: number, votes: ReadonlyMap<string, Vote>): Verdict {
   const { state } = turn;
-  const vote = majorityOf([...votes.values()]);
-  if (vote === null) return failed('DIVERGED', noMajority(turn, ledger.step, votes));
-  const differing = [...votes].filter(([, other]) => !sameVote(other, vote));
+  const vote = agreedVote([...votes.values()]);
+  // Whoever computed a slot holds the parameters, so that one vote at least is complete.
+  if (vote === null || vote.parametersDigest === null)
+    return failed('DIVERGED', noMajority(turn, ledger.step, votes));
+  const { parametersDigest } = vote;
+  const agreed = { ...vote, parametersDigest };
+  const differing = [...votes].filter(([, other]) => !agrees(other, agreed));
   if (differing.length > 0) {
     // What it computed may be wrong as well, so its slots are computed again by the others.
     const reason = `its replica differs from the majority at step ${ledger.step}: quarantined`;
     return { kind: 'quarantine', workers: new Map(differing.map(([incarnation]) => [incarnation, reason])) };
   }
-  const record = commitRecord(turn, ledger, attempt, vote);
+  const record = commitRecord(turn, ledger, attempt, agreed);
   if (record.tokens === 0) {
     return failed('CONFIG_MISMATCH', `step ${ledger.step} has no target token: the data set is empty`);
   }
   const recorded = state.recorded.get(ledger.step);
-  if (recorded !== undefined && !(sameVote(recorded, vote) && recorded.tokens === record.tokens)) {
+  if (recorded !== undefined && !isRepetition(recorded, agreed, record.tokens)) {
+    const held =
+      recorded.kind === 'skipped'
+        ? 'that it was skipped'
+        : `${recorded.gradientDigest} from ${recorded.parametersDigest}`;
     return failed(
       'DIVERGED',
       `step ${ledger.step}, repeated after a resume, gives gradient ${vote.gradientDigest} from parameters ` +
-        `${vote.parametersDigest}, but the log holds ${recorded.gradientDigest} from ${recorded.parametersDigest}; ` +
-        'was the run moved to another kind of device?',
+        `${parametersDigest}, but the log holds ${held}; was the run moved to another kind of device?`,
     );
   }
   if (recorded === undefined) turn.effects.push({ type: 'appendCommit', record });
@@ -192,18 +289,30 @@ function failed(code: Failure['code'], message: string): Verdict {
   return { kind: 'failed', failure: { code, message } };
 }
 
-/** The vote that more than half of the members cast, or null. */
-function majorityOf(votes: readonly Vote[]): Vote | null {
-  return (
-    votes.find((vote) => 2 * votes.filter((other) => sameVote(other, vote)).length > votes.length) ?? null
+/** The vote that more than half of those who hold the parameters cast, or null. */
+function agreedVote(votes: readonly Vote[]): Vote | null {
+  const complete = votes.filter(({ parametersDigest }) => parametersDigest !== null);
+  return majorityOf(
+    complete,
+    ({ gradientDigest, parametersDigest }) => `${gradientDigest} ${parametersDigest}`,
   );
+}
+
+/** Whether a vote says the same, as far as it says anything. */
+function agrees(vote: Vote, { gradientDigest, parametersDigest }: Vote): boolean {
+  if (vote.gradientDigest !== gradientDigest) return false;
+  return vote.parametersDigest === null || vote.parametersDigest === parametersDigest;
+}
+
+function isRepetition(recorded: RecordedStep, agreed: Vote, tokens: number): boolean {
+  return recorded.kind === 'committed' && agrees(recorded, agreed) && recorded.tokens === tokens;
 }
 
 function noMajority(turn: Turn, step: number, votes: ReadonlyMap<string, Vote>): string {
   const { workers, stateStep } = turn.state;
   const ballots = [...votes].map(([incarnation, { parametersDigest, gradientDigest }]) => {
     const name = workers.get(incarnation)?.worker ?? incarnation;
-    return `${name} ${parametersDigest}/${gradientDigest}`;
+    return `${name} ${parametersDigest ?? 'none yet'}/${gradientDigest}`;
   });
   return (
     `step ${step}: replicas disagree on parameters/gradient and none has a majority: ${ballots.join(', ')}; ` +
@@ -211,7 +320,12 @@ function noMajority(turn: Turn, step: number, votes: ReadonlyMap<string, Vote>):
   );
 }
 
-function commitRecord(turn: Turn, ledger: Ledger, attempt: number, vote: Vote): CommittedStep {
+function commitRecord(
+  turn: Turn,
+  ledger: Ledger,
+  attempt: number,
+  vote: { gradientDigest: string; parametersDigest: string },
+): CommittedStep {
   const { state } = turn;
   const slots = outcomes(ledger).map(({ holder, result }) => ({
     ...result,
@@ -234,7 +348,7 @@ function commitRecord(turn: Turn, ledger: Ledger, attempt: number, vote: Vote): 
 function announceCommit(turn: Turn, record: CommittedStep, repeated: boolean): void {
   const { state } = turn;
   const { attempt } = record;
-  for (const worker of members(state)) {
+  for (const worker of participants(state)) {
     say(
       turn,
       worker.incarnation,
@@ -245,22 +359,25 @@ function announceCommit(turn: Turn, record: CommittedStep, repeated: boolean): v
   turn.effects.push({ type: 'committed', record, repeated });
   state.stateStep = record.step;
   const { gradientDigest, parametersDigest, tokens } = record;
-  state.recorded = new Map(state.recorded).set(record.step, { gradientDigest, parametersDigest, tokens });
+  state.recorded = new Map(state.recorded).set(record.step, {
+    ...{ kind: 'committed', gradientDigest, parametersDigest, tokens },
+  });
+  state.skippedInRow = 0;
   state.activity = { phase: 'gathering' };
   const isDue = state.checkpointDue || record.step % state.settings.checkpointEvery === 0;
   if (isDue) beginCheckpoint(turn);
 }
 
 function abortReduction(turn: Turn, reason: string): void {
-  for (const worker of members(turn.state)) say(turn, worker.incarnation, { type: 'abort', reason });
+  for (const { incarnation } of participants(turn.state)) say(turn, incarnation, { type: 'abort', reason });
 }
 
-/** Goes on with a step after members were lost: their slots are planned anew, the survivors keep theirs. */
-export function continueWithout(turn: Turn, lost: ReadonlyMap<string, string>): void {
+/** Goes on with a step without some workers: their slots are planned anew, the survivors keep theirs. */
+export function continueWithout(turn: Turn, lost: ReadonlyMap<string, string>, reason: string): void {
   const { state } = turn;
   const { activity } = state;
   if (activity.phase !== 'computing' && activity.phase !== 'reducing') return;
-  if (activity.phase === 'reducing') abortReduction(turn, 'a member was lost');
+  if (activity.phase === 'reducing') abortReduction(turn, reason);
   if (members(state).length === 0) {
     state.activity = { phase: 'gathering' };
     return;
@@ -268,6 +385,11 @@ export function continueWithout(turn: Turn, lost: ReadonlyMap<string, string>): 
   const attempt = activity.phase === 'reducing' ? activity.attempt + 1 : activity.attempt;
   const isLost = (incarnation: string) => lost.has(incarnation);
   const { ledger, reopened } = reclaim(activity.ledger, state.generation, isLost, speeds(state));
+  if (!isComplete(ledger) && !hasHands(state)) {
+    // Those who are left only wait to leave: the step is begun anew when someone is there to finish it.
+    state.activity = { phase: 'gathering' };
+    return;
+  }
   state.activity = { phase: 'computing', ledger, attempt };
   enqueue(turn, reopened);
   if (isComplete(ledger)) startReduction(turn, ledger, attempt);
@@ -281,10 +403,6 @@ export function beginStep(turn: Turn): void {
   const ledger = openLedger(run, state.generation, state.stateStep + 1, microBatches, speeds(state));
   state.activity = { phase: 'computing', ledger, attempt: 1 };
   enqueue(turn, ledger.ranges);
-}
-
-function sameVote(a: Vote, b: Vote): boolean {
-  return a.gradientDigest === b.gradientDigest && a.parametersDigest === b.parametersDigest;
 }
 
 function enqueue(turn: Turn, ranges: readonly RangeRecord[]): void {

@@ -5,7 +5,8 @@
 import { assert, layoutSize } from '../base/index.ts';
 import type { CoordinatorMessage, Said, Unplaced } from '../protocol/index.ts';
 import { layoutOfKey } from './layout-key.ts';
-import type { CoordinatorEffect, CoordinatorState, WorkerRecord } from './state.ts';
+import type { CoordinatorEffect, CoordinatorState, WorkerPhase, WorkerRecord } from './state.ts';
+import type { Hand } from './take-back.ts';
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
@@ -14,19 +15,44 @@ export interface Turn {
   readonly effects: CoordinatorEffect[];
 }
 
-/** The members in rank order: by name, which does not change while a worker lives. */
+/** The workers that hold the state, by name, which does not change while a worker lives. */
 export function members(state: CoordinatorState): WorkerRecord[] {
+  return inPhases(state, ['member']);
+}
+
+/** All that take part in reductions, in rank order. */
+export function participants(state: CoordinatorState): WorkerRecord[] {
+  return inPhases(state, ['member', 'following']);
+}
+
+function inPhases(state: CoordinatorState, phases: readonly WorkerPhase[]): WorkerRecord[] {
   return [...state.workers.values()]
-    .filter((worker) => worker.phase === 'member')
+    .filter((worker) => phases.includes(worker.phase))
     .sort((a, b) => (a.worker < b.worker ? -1 : 1));
 }
 
-/** Speeds of the members; one not measured yet counts as an average one. */
-export function speeds(state: CoordinatorState): number[] {
+/** What the members can do; one whose speed was not measured yet counts as an average one. */
+export function hands(state: CoordinatorState): Hand[] {
   const present = members(state);
   const known = present.flatMap((worker) => worker.speed ?? []);
   const average = known.length === 0 ? 1 : known.reduce((sum, speed) => sum + speed, 0) / known.length;
-  return present.map((worker) => worker.speed ?? average);
+  return present.map(({ incarnation, speed, isDraining, isLagging }) => ({
+    incarnation,
+    speed: speed ?? average,
+    takesSlots: !isDraining && !isLagging,
+  }));
+}
+
+/** Whether a member is there that stays. */
+export function hasHands(state: CoordinatorState): boolean {
+  return members(state).some(({ isDraining }) => !isDraining);
+}
+
+/** Slots per second of those who take slots; of all members when nobody does just now. */
+export function speeds(state: CoordinatorState): number[] {
+  const all = hands(state);
+  const taking = all.filter(({ takesSlots }) => takesSlots);
+  return (taking.length === 0 ? all : taking).map(({ speed }) => speed);
 }
 
 export function layoutFloats(state: CoordinatorState): number {

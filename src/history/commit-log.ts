@@ -10,7 +10,7 @@ import { dirname } from 'node:path';
 import { assert } from '../base/index.ts';
 import { diskFailure, readFully, syncDirectory, writeFully } from '../storage/index.ts';
 import { CHAIN_START, decodeLine, encodeLine } from './line-codec.ts';
-import type { CommittedRecord, HistoryRecord } from './record.ts';
+import type { HistoryRecord, StepRecord } from './record.ts';
 import { RunLock } from './run-lock.ts';
 import { corrupt, scanHistory } from './scan.ts';
 import { EMPTY_HISTORY, faultOf, type HistorySummary, withRecord } from './sequence.ts';
@@ -131,7 +131,7 @@ export class CommitLog {
       throw this.#failure;
     }
     this.#lines += 1;
-    if (record.kind === 'committed') {
+    if (record.kind === 'committed' || record.kind === 'skipped') {
       this.#places.push({
         line: this.#lines,
         offset: this.#bytes,
@@ -145,10 +145,10 @@ export class CommitLog {
   }
 
   /**
-   * The record of a committed step, read from disk; null for a step that is not committed. A run that
+   * How a step ended, read from disk; null for one that is not over. A run that
    * resumed from an older checkpoint compares with it (`replayDifferences`) instead of appending.
    */
-  async committedStep(step: number): Promise<CommittedRecord | null> {
+  async stepRecord(step: number): Promise<StepRecord | null> {
     const place = this.#places[step - 1];
     if (place === undefined) return null;
     const bytes = new Uint8Array(place.length - 1);
@@ -157,8 +157,10 @@ export class CommitLog {
     }
     const decoded = decodeLine(place.previousLink, bytes);
     if (decoded.record === null) throw corrupt(this.path, place.line, place.offset, decoded.fault);
-    assert(decoded.record.kind === 'committed', `line ${place.line} of ${this.path} is a commit`);
-    return decoded.record;
+    const { record } = decoded;
+    const isStep = record.kind === 'committed' || record.kind === 'skipped';
+    assert(isStep, `line ${place.line} of ${this.path} ends a step`);
+    return record;
   }
 
   /** Waits for what is being appended, then lets the run go. Idempotent. */
@@ -181,7 +183,8 @@ async function load(handle: FileHandle, path: string): Promise<LoadedLog> {
   let next = await records.next();
   while (next.done !== true) {
     const { record, line, offset, length, previousLink } = next.value;
-    if (record.kind === 'committed') places.push({ line, offset, length, previousLink });
+    if (record.kind === 'committed' || record.kind === 'skipped')
+      places.push({ line, offset, length, previousLink });
     history = next.value.history;
     link = next.value.link;
     lines = line;

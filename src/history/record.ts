@@ -58,6 +58,19 @@ const committedSchema = z
     context.addIssue({ code: 'custom', path: ['tokens'], message });
   });
 
+/** A step that left the parameters as they were, on all replicas alike: its gradient was not finite. */
+const skippedSchema = z.strictObject({
+  kind: z.literal('skipped'),
+  step: stepSchema,
+  generation: countSchema,
+  /** The slot whose own gradient was not finite; null when only the sum over all slots was not. */
+  slot: countSchema.nullable(),
+  /** Who found it. */
+  worker: z.string().min(1),
+  reason: z.string(),
+  time: timeSchema,
+});
+
 const checkpointedSchema = z.strictObject({
   kind: z.literal('checkpointed'),
   step: countSchema,
@@ -78,6 +91,7 @@ const finishedSchema = z.strictObject({ kind: z.literal('finished'), step: count
 export const historyRecordSchema = z.discriminatedUnion('kind', [
   openedSchema,
   committedSchema,
+  skippedSchema,
   checkpointedSchema,
   resumedSchema,
   finishedSchema,
@@ -86,6 +100,9 @@ export const historyRecordSchema = z.discriminatedUnion('kind', [
 export type HistoryRecord = z.infer<typeof historyRecordSchema>;
 export type OpenedRecord = z.infer<typeof openedSchema>;
 export type CommittedRecord = z.infer<typeof committedSchema>;
+export type SkippedRecord = z.infer<typeof skippedSchema>;
+/** How a step ended. */
+export type StepRecord = CommittedRecord | SkippedRecord;
 export type CheckpointedRecord = z.infer<typeof checkpointedSchema>;
 export type SlotRecord = z.infer<typeof slotSchema>;
 

@@ -11,7 +11,7 @@ import type { CheckpointedRecord, HistoryRecord, OpenedRecord } from './record.t
 export interface HistorySummary {
   /** The first record; null while the log is empty. */
   readonly opened: OpenedRecord | null;
-  /** The newest committed step; 0 before the first. */
+  /** The newest step, committed or skipped; 0 before the first. */
   readonly lastStep: number;
   /** Real tokens of all committed steps. */
   readonly tokens: number;
@@ -36,7 +36,10 @@ export function faultOf(history: HistorySummary, record: HistoryRecord): string 
   if (opened === null) return `a "${record.kind}" record before "opened"`;
   switch (record.kind) {
     case 'committed':
-      return record.step === lastStep + 1 ? null : `step ${record.step} committed after step ${lastStep}`;
+    case 'skipped':
+      return record.step === lastStep + 1
+        ? null
+        : `step ${record.step} ${record.kind} after step ${lastStep}`;
     case 'checkpointed':
       return record.step <= lastStep ? null : `checkpoint of step ${record.step} after step ${lastStep}`;
     case 'resumed':
@@ -60,6 +63,8 @@ export function withRecord(history: HistorySummary, record: HistoryRecord): Hist
         tokens: history.tokens + record.tokens,
         finished: false,
       };
+    case 'skipped':
+      return { ...history, lastStep: record.step, finished: false };
     case 'checkpointed':
       return { ...history, lastCheckpoint: record };
     case 'resumed':

@@ -17,7 +17,7 @@ export interface CheckpointClaims {
   readonly fingerprint: string;
   readonly datasetSha256: string;
   readonly tokensSeen: number;
-  /** The digests of the step's commit; null at step 0, which nobody voted for. */
+  /** The digests of the step's commit; null at step 0 and at a step that was skipped: nobody voted for them. */
   readonly commit: { readonly gradientDigest: string; readonly parametersDigest: string } | null;
   readonly weightsSha256: string;
   /** Of its own parameters, in the way of the votes: computed, for no manifest records it. */
@@ -86,7 +86,7 @@ function comparisonsOf(log: VerifiedLog, checkpoint: CheckpointClaims): Comparis
   if (announcement !== undefined) {
     compare(announcement.line, 'weightsSha256', checkpoint.weightsSha256, announcement.weightsSha256);
   }
-  if (next !== undefined) {
+  if (next !== undefined && next.parametersDigest !== null) {
     compare(next.line, 'digest of its parameters', checkpoint.parametersDigest, next.parametersDigest);
   }
   return comparisons;

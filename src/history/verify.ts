@@ -34,9 +34,10 @@ export interface StepClaims {
   readonly line: number;
   /** Real tokens of all steps up to and including this one. */
   readonly tokensSeen: number;
-  readonly gradientDigest: string;
-  /** Of the parameters that the step started from. */
-  readonly parametersDigest: string;
+  /** Null of a step that was skipped, which nobody voted on. */
+  readonly gradientDigest: string | null;
+  /** Of the parameters that the step started from; likewise. */
+  readonly parametersDigest: string | null;
 }
 
 /** The first record that announced a step's checkpoint. */
@@ -85,6 +86,9 @@ export class LogVerifier {
         break;
       case 'committed':
         this.#committed(record, line, history.tokens);
+        break;
+      case 'skipped':
+        this.#claim(record.step, line, history.tokens, { gradientDigest: null, parametersDigest: null });
         break;
       case 'checkpointed':
         this.#checkpointed(record, line);
@@ -138,10 +142,18 @@ export class LogVerifier {
     const rate = this.#options.learningRateAt(step, optimizer, steps);
     this.#expect(line, step, 'learningRate', learningRate, rate, 'the rate of the schedule');
     this.#numSlots += slots.length;
+    this.#claim(step, line, tokensSeen, { gradientDigest, parametersDigest });
+  }
+
+  #claim(
+    step: number,
+    line: number,
+    tokensSeen: number,
+    digests: Pick<StepClaims, 'gradientDigest' | 'parametersDigest'>,
+  ): void {
     const { checkpointSteps } = this.#options;
-    if (checkpointSteps.has(step) || checkpointSteps.has(step - 1)) {
-      this.#claims.set(step, { line, tokensSeen, gradientDigest, parametersDigest });
-    }
+    if (!checkpointSteps.has(step) && !checkpointSteps.has(step - 1)) return;
+    this.#claims.set(step, { line, tokensSeen, ...digests });
   }
 
   /** A resumed run may store a step's checkpoint again; the weights are the same or the promise is broken. */

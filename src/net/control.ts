@@ -4,10 +4,14 @@
  * zeromq allows one pending send per socket, hence one writer loop each. ROUTER sends with
  * `mandatory`, so that a peer which is gone is an answer (EHOSTUNREACH) and not silence: after any
  * disconnect the server probes everyone and names who is lost within milliseconds.
+ *
+ * A connection that breaks and comes back takes messages along that neither end hears of. Each message
+ * therefore carries its number in its direction of its link, and a gap is reported as lost messages:
+ * the link is given up and begun anew, since every later message may rest on a lost one.
  */
 
 import * as zmq from 'zeromq';
-import type { z } from 'zod';
+import { z } from 'zod';
 import { LockstepError, messageOf, systemCodeOf } from '../base/index.ts';
 import { BODY_BYTES_MAX, type FrameKey, open, seal } from '../protocol/index.ts';
 
@@ -15,6 +19,10 @@ import { BODY_BYTES_MAX, type FrameKey, open, seal } from '../protocol/index.ts'
 const OUTBOX_MAX = 100_000;
 /** Messages zeromq itself may hold per peer. */
 const HIGH_WATER_MARK = 1000;
+
+function numbered<Message>(message: z.ZodType<Message>) {
+  return z.object({ seq: z.int().min(1), message });
+}
 
 export interface LinkHandlers<Message> {
   onMessage(message: Message): void;
@@ -25,6 +33,8 @@ export interface LinkHandlers<Message> {
 export interface ControlServerHandlers<Message> extends LinkHandlers<Message> {
   /** No connection to this incarnation is left. */
   onUnreachable(incarnation: string): void;
+  /** Messages of this incarnation were lost on the way. */
+  onMessagesLost(incarnation: string): void;
   /** Some connection closed; the next sends tell whose. */
   onDisconnect(): void;
 }
@@ -39,6 +49,9 @@ export class ControlServer<Message extends Incoming> {
   readonly #key: FrameKey;
   readonly #handlers: ControlServerHandlers<Message>;
   readonly #outbox: [string, Buffer, Buffer][] = [];
+  /** Numbers of the newest message to and from each incarnation; none is kept of one that broke. */
+  readonly #numSent = new Map<string, number>();
+  readonly #numReceived = new Map<string, number>();
   #writing = false;
   #closed = false;
 
@@ -79,7 +92,9 @@ export class ControlServer<Message extends Incoming> {
       this.#handlers.onUnreachable(incarnation);
       return;
     }
-    this.#outbox.push([incarnation, ...seal(this.#key, message)]);
+    const seq = (this.#numSent.get(incarnation) ?? 0) + 1;
+    this.#numSent.set(incarnation, seq);
+    this.#outbox.push([incarnation, ...seal(this.#key, { seq, message })]);
     if (!this.#writing) void this.#write();
   }
 
@@ -108,20 +123,38 @@ export class ControlServer<Message extends Incoming> {
   }
 
   async #read(schema: z.ZodType<Message>): Promise<void> {
+    const framed = numbered(schema);
     for await (const [identity, body, sealed] of this.#socket) {
-      const opened = open(this.#key, schema, body, sealed);
+      const opened = open(this.#key, framed, body, sealed);
       if (!opened.ok) this.#handlers.onRefused(opened.reason);
-      else if (opened.value.incarnation !== identity?.toString()) {
+      else if (opened.value.message.incarnation !== identity?.toString()) {
         this.#handlers.onRefused('the sender speaks for another incarnation');
-      } else this.#handlers.onMessage(opened.value);
+      } else this.#take(opened.value.seq, opened.value.message);
     }
+  }
+
+  /** The first message heard of an incarnation may be any: it may have talked to a process before this one. */
+  #take(seq: number, message: Message): void {
+    const { incarnation } = message;
+    const before = this.#numReceived.get(incarnation);
+    this.#numReceived.set(incarnation, seq);
+    if (before !== undefined && seq !== before + 1) this.#handlers.onMessagesLost(incarnation);
+    this.#handlers.onMessage(message);
   }
 }
 
-export class ControlClient<Message> {
+export interface ControlClientHandlers<Message> extends LinkHandlers<Message> {
+  /** Messages of the server were lost on the way. */
+  onMessagesLost(): void;
+}
+
+export class ControlClient<Message extends Incoming> {
   readonly #socket: zmq.Dealer;
   readonly #key: FrameKey;
   readonly #outbox: [Buffer, Buffer][] = [];
+  #numSent = 0;
+  /** The server process that was heard last, and the number of its newest message. */
+  #heard = { incarnation: '', seq: 0 };
   #writing = false;
   #closed = false;
 
@@ -130,7 +163,7 @@ export class ControlClient<Message> {
     incarnation: string,
     key: FrameKey,
     schema: z.ZodType<Message>,
-    handlers: LinkHandlers<Message>,
+    handlers: ControlClientHandlers<Message>,
   ) {
     this.#key = key;
     this.#socket = new zmq.Dealer({
@@ -153,7 +186,8 @@ export class ControlClient<Message> {
 
   send(message: object): void {
     if (this.#closed || this.#outbox.length >= OUTBOX_MAX) return;
-    this.#outbox.push(seal(this.#key, message));
+    this.#numSent += 1;
+    this.#outbox.push(seal(this.#key, { seq: this.#numSent, message }));
     if (!this.#writing) void this.#write();
   }
 
@@ -179,11 +213,20 @@ export class ControlClient<Message> {
     }
   }
 
-  async #read(schema: z.ZodType<Message>, handlers: LinkHandlers<Message>): Promise<void> {
+  async #read(schema: z.ZodType<Message>, handlers: ControlClientHandlers<Message>): Promise<void> {
+    const framed = numbered(schema);
     for await (const [body, sealed] of this.#socket) {
-      const opened = open(this.#key, schema, body, sealed);
-      if (opened.ok) handlers.onMessage(opened.value);
-      else handlers.onRefused(opened.reason);
+      const opened = open(this.#key, framed, body, sealed);
+      if (!opened.ok) {
+        handlers.onRefused(opened.reason);
+        continue;
+      }
+      const { seq, message } = opened.value;
+      const { incarnation } = message;
+      const before = incarnation === this.#heard.incarnation ? this.#heard.seq : 0;
+      this.#heard = { incarnation, seq };
+      if (seq !== before + 1) handlers.onMessagesLost();
+      handlers.onMessage(message);
     }
   }
 }

@@ -6,6 +6,7 @@ export {
   type Envelope,
   type GradientHeader,
   gradientHeaderSchema,
+  type HeldState,
   type Job,
   jobId,
   jobSchema,

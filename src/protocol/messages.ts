@@ -8,7 +8,7 @@
 import { z } from 'zod';
 
 /** Raised whenever a message or a frame changes its meaning; unequal versions refuse each other. */
-export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;
 
 const count = z.int().min(0);
 const identifier = z.string().min(1).max(128);
@@ -51,11 +51,30 @@ const phaseTimesSchema = z.object({
 });
 export type PhaseTimes = z.infer<typeof phaseTimesSchema>;
 
+const updateShape = {
+  /** Real target tokens of the whole step: what the summed gradient is divided by. */
+  tokens: z.int().min(1),
+  learningRate: z.number(),
+};
+
+/** What a worker that comes back has kept in memory. */
+const heldStateSchema = z.object({
+  step: count,
+  parametersDigest: digest,
+  /** The reduced gradient of the step after, which it voted for, if it has that. */
+  pending: z.object({ step: count, gradientDigest: digest }).nullable(),
+});
+export type HeldState = z.infer<typeof heldStateSchema>;
+
 const stateSourceSchema = z.discriminatedUnion('kind', [
   /** Step 0: every worker draws the same parameters from the seed. */
   z.object({ kind: z.literal('initial') }),
   /** The coordinator serves the state from its checkpoint of this step. */
-  z.object({ kind: z.literal('checkpoint') }),
+  z.object({ kind: z.literal('checkpoint'), step: count }),
+  /** The worker holds the state already: it comes back with what it had before the connection was lost. */
+  z.object({ kind: z.literal('held') }),
+  /** Likewise but for the newest step, which committed unheard: it holds that step's reduced gradient. */
+  z.object({ kind: z.literal('pending'), ...updateShape }),
 ]);
 export type StateSource = z.infer<typeof stateSourceSchema>;
 
@@ -64,6 +83,8 @@ export const workerMessageSchema = z.discriminatedUnion('type', [
     ...envelope,
     type: z.literal('hello'),
     name: z.string().min(1).max(64).nullable(),
+    /** The incarnation that this process had before and has given up. */
+    formerly: identifier.nullable(),
     host: z.string().max(256),
     pid: count,
     /** Where peers reach this worker's gradient socket. */
@@ -75,10 +96,14 @@ export const workerMessageSchema = z.discriminatedUnion('type', [
     device: z.string().max(256),
     engineVersion: z.string().max(128),
     layout: layoutSchema,
+    held: heldStateSchema.nullable(),
   }),
   z.object({ ...envelope, type: z.literal('ready'), parametersDigest: digest }),
+  /** The state it was to enter with could not be had. */
+  z.object({ ...envelope, type: z.literal('stateFailed'), reason }),
   z.object({ ...envelope, type: z.literal('heartbeat'), residentBytes: count }),
   z.object({ ...envelope, type: z.literal('leased'), job: identifier, first: count, count: z.int().min(1) }),
+  /** Some slots of a job are in the worker's fragments, in slot order; the rest may follow. */
   z.object({
     ...envelope,
     type: z.literal('computed'),
@@ -86,6 +111,8 @@ export const workerMessageSchema = z.discriminatedUnion('type', [
     results: z.array(slotResultSchema).min(1).max(65_536),
     milliseconds: z.number().min(0),
   }),
+  /** The job's slots from `first` on are not in the worker's fragments and will not come into them. */
+  z.object({ ...envelope, type: z.literal('handedBack'), job: identifier, first: count }),
   z.object({
     ...envelope,
     type: z.literal('notFinite'),
@@ -96,15 +123,20 @@ export const workerMessageSchema = z.discriminatedUnion('type', [
   z.object({
     ...envelope,
     type: z.literal('vote'),
-    parametersDigest: digest,
+    /** Of the parameters the step starts from; null from a worker whose replica lags behind. */
+    parametersDigest: digest.nullable(),
     gradientDigest: digest,
     /** Times of the step before, whose commit and optimizer are over by now; null in the first step. */
     times: phaseTimesSchema.nullable(),
   }),
   /** The reduction cannot be finished: a fragment was refused, or a peer could not be reached. */
   z.object({ ...envelope, type: z.literal('reduceFailed'), reason }),
-  z.object({ ...envelope, type: z.literal('uploaded') }),
+  /** Its part is there; the digest is that of the parameters it was cut from. */
+  z.object({ ...envelope, type: z.literal('uploaded'), parametersDigest: digest }),
   z.object({ ...envelope, type: z.literal('uploadFailed'), reason }),
+  /** It wants to leave once the step under way is over, and takes no more slots. */
+  z.object({ ...envelope, type: z.literal('draining') }),
+  /** It leaves at once. */
   z.object({ ...envelope, type: z.literal('leaving'), reason }),
 ]);
 export type WorkerMessage = z.infer<typeof workerMessageSchema>;
@@ -136,6 +168,11 @@ export const coordinatorMessageSchema = z.discriminatedUnion('type', [
   z.object({ ...envelope, type: z.literal('enter'), source: stateSourceSchema }),
   z.object({ ...envelope, type: z.literal('granted'), job: identifier }),
   z.object({ ...envelope, type: z.literal('denied'), job: identifier, reason }),
+  /** Hand back the job's slots from `first` on, as far as they are not in the fragments yet. */
+  z.object({ ...envelope, type: z.literal('takeBack'), job: identifier, first: count }),
+  z.object({ ...envelope, type: z.literal('drain') }),
+  /** The replica differs from the majority's: forget it and follow the run until another is sent. */
+  z.object({ ...envelope, type: z.literal('quarantined'), reason }),
   z.object({
     ...envelope,
     type: z.literal('reduce'),
@@ -148,10 +185,10 @@ export const coordinatorMessageSchema = z.discriminatedUnion('type', [
   z.object({
     ...envelope,
     type: z.literal('commit'),
-    /** Real target tokens of the whole step: what the summed gradient is divided by. */
-    tokens: z.int().min(1),
-    learningRate: z.number(),
+    ...updateShape,
   }),
+  /** The step is over without an update, on all replicas alike. */
+  z.object({ ...envelope, type: z.literal('skip'), reason }),
   z.object({
     ...envelope,
     type: z.literal('snapshot'),

@@ -5,15 +5,16 @@
  */
 import { messageOf, PhiloxRng } from '../base/index.ts';
 import { deadlinesFrom } from '../config/index.ts';
-import type { CoordinatorSettings, Outcome } from '../coordinator/index.ts';
+import { type CoordinatorSettings, members, type Outcome } from '../coordinator/index.ts';
+import type { CoordinatorMessage, WorkerMessage } from '../protocol/index.ts';
 import type { UploadOrder } from '../worker/index.ts';
 import { SimulatedCoordinator } from './coordinator.ts';
 import type { Frame } from './exchange.ts';
-import { Link } from './link.ts';
+import { Link, type Numbered } from './link.ts';
 import type { Oracle } from './oracle.ts';
 import type { Parts } from './parts.ts';
 import { SimulatedQueue } from './queue.ts';
-import { type Move, SimulatedWorker, type Surroundings } from './worker.ts';
+import { type Inheritance, type Move, SimulatedWorker, type Surroundings } from './worker.ts';
 
 export const FAULTS = [
   /** A worker's process dies, and another is started. */
@@ -32,6 +33,14 @@ export const FAULTS = [
   'partition',
   /** The connection of a worker and the coordinator breaks, which the coordinator notices. */
   'resetControl',
+  /** The same, and nobody notices: it is back at once, without what was under way. */
+  'resetControlUnseen',
+  /** A worker is asked to leave, by itself or by the coordinator. */
+  'drain',
+  /** A device is slow for a while. */
+  'slow',
+  /** A device gets an update wrong; only as the last fault, while most of the others hold the state. */
+  'corrupt',
   /** The connection of two workers breaks, and takes frames along that nobody misses but the receiver. */
   'resetPeer',
 ] as const;
@@ -77,6 +86,9 @@ export class SimulatedCluster implements Surroundings {
   readonly parts: Parts;
   nowMs = 0;
   numMoves = 0;
+  /** Numbers of the newest control message to and from each incarnation, at the coordinator's end. */
+  readonly #numSent = new Map<string, number>();
+  readonly #numHeard = new Map<string, number>();
   readonly #options: ClusterOptions;
   readonly #rng: PhiloxRng;
   readonly #tickMs: number;
@@ -98,7 +110,7 @@ export class SimulatedCluster implements Surroundings {
     this.coordinator = new SimulatedCoordinator({
       ...{ parts, settings, oracle, rng: this.#rng },
       note: (line) => this.note(line),
-      send: (to, message) => this.workers.find(({ name }) => name === to)?.toWorker.send(message),
+      send: (to, message) => this.#sendControl(to, message),
       onCrashed: () => this.#onCoordinatorCrashed(),
     });
     for (let count = 0; count < numWorkers; count += 1) this.#startWorker();
@@ -121,13 +133,19 @@ export class SimulatedCluster implements Surroundings {
         if (calmMoves > movesMax) throw new Error(`the run ends within ${movesMax} moves without faults`);
         this.#step();
       }
-      const { kind, step } = this.outcome;
-      if (kind !== 'completed' || step !== this.settings.totalSteps) {
+      if (!this.#isRightEnd(this.outcome)) {
         throw new Error(`the run completes: it ended as ${JSON.stringify(this.outcome)}`);
       }
     } catch (error) {
       throw new BrokenProperty(messageOf(error), this.#transcript.slice(-TAIL_LINES), error);
     }
+  }
+
+  #isRightEnd(outcome: Outcome): boolean {
+    if (outcome.kind === 'completed') return outcome.step === this.settings.totalSteps;
+    // Where too few are left to tell whose bits are wrong, the run must stop and say so.
+    const isUndecidable = outcome.kind === 'failed' && outcome.failure.code === 'DIVERGED';
+    return isUndecidable && this.workers.some(({ isCorrupt }) => isCorrupt);
   }
 
   note(line: string): void {
@@ -151,6 +169,27 @@ export class SimulatedCluster implements Surroundings {
 
   download(step: number): string | null {
     return this.coordinator.download(step);
+  }
+
+  onEvicted(inheritance: Inheritance): void {
+    this.#startWorker(inheritance);
+  }
+
+  #sendControl(to: string, message: CoordinatorMessage): void {
+    const seq = (this.#numSent.get(to) ?? 0) + 1;
+    this.#numSent.set(to, seq);
+    this.workers.find(({ name }) => name === to)?.toWorker.send({ seq, message });
+  }
+
+  /** A gap in the numbers is as good as a lost connection. */
+  #hearControl({ seq, message }: Numbered<WorkerMessage>): void {
+    const { incarnation } = message;
+    const before = this.#numHeard.get(incarnation);
+    this.#numHeard.set(incarnation, seq);
+    if (before !== undefined && seq !== before + 1) {
+      this.coordinator.post({ type: 'connectionLost', incarnation, reason: 'messages were lost' });
+    }
+    this.coordinator.hear(message);
   }
 
   /** A process that was told to go is followed by another while there is a run to go on with. */
@@ -190,12 +229,12 @@ export class SimulatedCluster implements Surroundings {
     const { coordinator, queue } = this;
     for (const worker of this.workers) {
       const { name, life, toCoordinator } = worker;
-      const said = toCoordinator.peek(this.nowMs);
-      if (said !== null) {
+      const said = toCoordinator.peek(this.nowMs)?.message;
+      if (said !== undefined) {
         const what = `${said.type} (generation ${said.generation}, step ${said.step}, attempt ${said.attempt})`;
         moves.push({
           name: `coordinator hears ${what} of ${name}`,
-          run: () => coordinator.hear(toCoordinator.take()),
+          run: () => this.#hearControl(toCoordinator.take()),
         });
       }
       if (life === 'alive') {
@@ -230,9 +269,9 @@ export class SimulatedCluster implements Surroundings {
     return moves;
   }
 
-  #startWorker(): void {
+  #startWorker(inheritance: Inheritance | null = null): void {
     this.#numStarted += 1;
-    const worker = new SimulatedWorker(`w${this.#numStarted}`, this);
+    const worker = new SimulatedWorker(`w${this.#numStarted}`, this, inheritance);
     this.workers.push(worker);
     worker.tick(0);
   }
@@ -256,7 +295,7 @@ export class SimulatedCluster implements Surroundings {
     const fault = left[0]!;
     const awake = this.workers.filter(({ life }) => life === 'alive');
     const victim = awake[this.#rng.nextInt(Math.max(1, awake.length))];
-    const isDone = victim !== undefined && this.#canInflict(fault, victim);
+    const isDone = victim !== undefined && this.#canInflict(fault, victim, left);
     if (isDone) {
       this.note(`FAULT ${fault}, at ${victim.name}`);
       this.#inflict(fault, victim);
@@ -269,8 +308,11 @@ export class SimulatedCluster implements Surroundings {
   }
 
   /** Whether there is something to break. */
-  #canInflict(fault: Fault, victim: SimulatedWorker): boolean {
+  #canInflict(fault: Fault, victim: SimulatedWorker, left: readonly Fault[]): boolean {
     switch (fault) {
+      case 'corrupt':
+        // What is left of the others must be the majority whatever becomes of them.
+        return left.length === 1 && this.#holders().length >= 3 && this.#holders().includes(victim.name);
       case 'losePlace':
         return this.queue.heldBy(victim.name).length > 0;
       case 'damage':
@@ -320,6 +362,21 @@ export class SimulatedCluster implements Surroundings {
         victim.toWorker.clear();
         this.#miss(victim);
         return;
+      case 'resetControlUnseen':
+        victim.toCoordinator.loseOldest(rng);
+        victim.toWorker.loseOldest(rng);
+        return;
+      case 'drain':
+        if (rng.nextInt(2) === 0) victim.post({ type: 'drainRequested' });
+        else this.coordinator.post({ type: 'drainRequested', incarnation: victim.name });
+        this.#startWorker();
+        return;
+      case 'slow':
+        victim.computesAtMs = this.nowMs + this.#someTime();
+        return;
+      case 'corrupt':
+        victim.corruptsNext = true;
+        return;
       case 'resetPeer': {
         const full = this.#fullLinks(victim);
         full[rng.nextInt(full.length)]!.loseOldest(rng);
@@ -343,6 +400,14 @@ export class SimulatedCluster implements Surroundings {
     }
   }
 
+  /** Workers that are awake and hold the state. */
+  #holders(): string[] {
+    const holding = new Set(members(this.coordinator.state).map(({ incarnation }) => incarnation));
+    return this.workers
+      .filter(({ name, life }) => life === 'alive' && holding.has(name))
+      .map(({ name }) => name);
+  }
+
   /** Links with frames on their way to a worker. */
   #fullLinks({ name }: SimulatedWorker): Link<Frame>[] {
     return [...this.inbound(name).values()].filter((link) => !link.isEmpty);
@@ -364,6 +429,8 @@ export class SimulatedCluster implements Surroundings {
   /** The connections to the process that died: what was on the wire is gone, the rest goes to the next one. */
   #onCoordinatorCrashed(): void {
     this.queue.clear();
+    this.#numSent.clear();
+    this.#numHeard.clear();
     for (const worker of this.workers) {
       worker.toWorker.clear();
       worker.toCoordinator.loseOldest(this.#rng);

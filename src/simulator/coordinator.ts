@@ -12,8 +12,8 @@ import {
   type CoordinatorSettings,
   type CoordinatorState,
   initialState,
-  members,
   type Outcome,
+  participants,
 } from '../coordinator/index.ts';
 import {
   type CoordinatorMessage,
@@ -22,7 +22,7 @@ import {
   type WorkerMessage,
 } from '../protocol/index.ts';
 import type { UploadOrder } from '../worker/index.ts';
-import { SimulatedDisk } from './disk.ts';
+import { type LoggedStep, SimulatedDisk } from './disk.ts';
 import { type Oracle, SIZE } from './oracle.ts';
 import type { Parts } from './parts.ts';
 
@@ -41,6 +41,8 @@ interface Writing {
   readonly step: number;
   readonly attempt: number;
   readonly ranges: { offset: number; length: number }[];
+  /** Whether all parts are of the state of that step. */
+  isRight: boolean;
 }
 
 export class SimulatedCoordinator {
@@ -51,6 +53,8 @@ export class SimulatedCoordinator {
   readonly enqueuing: (readonly Job[])[] = [];
   /** Step of a complete checkpoint that is being verified and moved to its place. */
   storing: number | null = null;
+  /** Processes so far: messages are numbered anew by each. */
+  numProcesses = 1;
   /** Effects that are still carried out before the process dies; null while it is not to. */
   crashesAfter: number | null = null;
   readonly #context: CoordinatorContext;
@@ -60,6 +64,7 @@ export class SimulatedCoordinator {
   /** The newest step that some worker was told of, and the newest checkpoint that the machine was. */
   #announcedStep = 0;
   #announcedCheckpoint = 0;
+  #storedBefore: number | null = null;
 
   constructor(context: CoordinatorContext) {
     this.#context = context;
@@ -100,6 +105,7 @@ export class SimulatedCoordinator {
     const step = this.storing!;
     this.storing = null;
     this.#writing = null;
+    this.#storedBefore = this.disk.storedStep;
     this.disk.store(step);
     this.#announcedCheckpoint = step;
     this.post({ type: 'checkpointStored', step });
@@ -110,10 +116,12 @@ export class SimulatedCoordinator {
     const { rng, note, onCrashed } = this.#context;
     note('the coordinator dies, and another opens its folder');
     this.crashesAfter = null;
+    this.numProcesses += 1;
     this.enqueuing.length = 0;
     this.#writing = null;
     this.storing = null;
     this.#votes = new Map();
+    this.#storedBefore = null;
     this.disk.crash(rng);
     const { log, storedStep } = this.disk;
     assert(log.length >= this.#announcedStep, `step ${this.#announcedStep}, announced, survives a crash`);
@@ -125,13 +133,16 @@ export class SimulatedCoordinator {
 
   #initial(): CoordinatorState {
     const { log, storedStep } = this.disk;
-    const recorded = new Map(log.filter(({ step }) => step > storedStep).map((each) => [each.step, each]));
-    return initialState(this.#context.settings, { step: storedStep, recorded, layoutKey: null });
+    const after = log.filter(({ step }) => step > storedStep);
+    const recorded = new Map(after.map(({ step, outcome }) => [step, outcome]));
+    const lastWorkers = after.findLast(({ workers }) => workers.length > 0)?.workers ?? [];
+    return initialState(this.#context.settings, { step: storedStep, recorded, lastWorkers, layoutKey: null });
   }
 
   #send(to: string, message: object): void {
     const { run } = this.#context.settings;
-    const envelope = { protocol: PROTOCOL_VERSION, run, incarnation: 'coordinator' };
+    const incarnation = `coordinator ${this.numProcesses}`;
+    const envelope = { protocol: PROTOCOL_VERSION, run, incarnation };
     // The machine's messages are complete but for the envelope; of a welcome only the name is read.
     this.#context.send(to, { ...envelope, ...message } as CoordinatorMessage);
   }
@@ -149,21 +160,33 @@ export class SimulatedCoordinator {
         this.enqueuing.push(effect.jobs);
         return;
       case 'appendCommit':
-        this.disk.append(effect.record);
+        this.disk.append(loggedStepOf(effect.record));
         return;
+      case 'appendSkipped': {
+        const { step } = effect.record;
+        this.disk.append({ step, outcome: { kind: 'skipped' }, workers: [] });
+        return;
+      }
+      case 'skipped': {
+        const { oracle, settings } = this.#context;
+        const isRight = oracle.overflowingSlot(effect.step, settings) !== null;
+        assert(isRight, `step ${effect.step} is skipped only if a gradient of it overflows`);
+        return;
+      }
       case 'committed':
         this.#checkBits(effect.record, effect.repeated);
         return;
       case 'beginCheckpoint':
         assert(this.#writing === null, 'one checkpoint at a time');
         assert(this.disk.log.length >= effect.step, 'a checkpoint is of a committed step');
-        this.#writing = { step: effect.step, attempt: effect.attempt, ranges: [] };
+        this.#writing = { step: effect.step, attempt: effect.attempt, ranges: [], isRight: true };
         return;
       case 'storeCheckpoint': {
         assert(this.#writing?.step === effect.step, 'the checkpoint that is written is stored');
         const ranges = this.#writing.ranges.toSorted((a, b) => a.offset - b.offset);
         const end = ranges.reduce((at, { offset, length }) => (offset === at ? at + length : NaN), 0);
         assert(end === SIZE, 'a checkpoint is stored only when every float is there once');
+        assert(this.#writing.isRight, `what is stored is the state of step ${effect.step}`);
         this.storing = effect.step;
         return;
       }
@@ -187,7 +210,11 @@ export class SimulatedCoordinator {
     const { step } = message;
     assert(this.disk.log.length >= step, `the commit of step ${step} is in the log before it is announced`);
     const votes = this.#votes.get(attemptKey(message));
-    for (const { incarnation, worker } of members(this.state)) {
+    // Whoever was let in by this very event follows from this step on.
+    const voters = participants(this.state).filter(
+      ({ phase, followsFrom }) => phase === 'member' || followsFrom < step,
+    );
+    for (const { incarnation, worker } of voters) {
       assert(votes?.has(incarnation), `step ${step} commits with the vote of ${worker} in this attempt`);
     }
     this.#announcedStep = Math.max(this.#announcedStep, step);
@@ -206,6 +233,10 @@ export class SimulatedCoordinator {
     assert(record.parametersDigest === expected, `step ${step} starts from the parameters of ${step - 1}`);
     const gradient = oracle.gradientOf(step, settings);
     assert(record.gradientDigest === gradient, `step ${step} has the gradient of an undisturbed run`);
+    assert(
+      oracle.overflowingSlot(step, settings) === null,
+      `step ${step}, which overflows, is not committed`,
+    );
   }
 
   // ---- the HTTP side ----------------------------------------------------------------------------
@@ -215,8 +246,7 @@ export class SimulatedCoordinator {
     const writing = this.#writing;
     if (writing === null || writing.step !== step || writing.attempt !== attempt) return 'no such checkpoint';
     assert(this.storing === null, 'nothing is written into a complete checkpoint');
-    const expected = this.#context.oracle.parametersAfter(step, this.#context.settings);
-    assert(parameters === expected, `what is stored is the state of step ${step}`);
+    writing.isRight &&= parameters === this.#context.oracle.parametersAfter(step, this.#context.settings);
     const overlaps = writing.ranges.some(
       (range) => offset < range.offset + range.length && range.offset < offset + length,
     );
@@ -225,10 +255,19 @@ export class SimulatedCoordinator {
     return null;
   }
 
+  /** The newest two are served. */
   download(step: number): string | null {
-    if (step !== this.disk.storedStep) return null;
+    if (step !== this.disk.storedStep && step !== this.#storedBefore) return null;
     return this.#context.oracle.parametersAfter(step, this.#context.settings);
   }
+}
+
+function loggedStepOf({ step, gradientDigest, parametersDigest, tokens, slots }: CommittedStep): LoggedStep {
+  return {
+    step,
+    outcome: { kind: 'committed', gradientDigest, parametersDigest, tokens },
+    workers: [...new Set(slots.map(({ worker }) => worker))],
+  };
 }
 
 function attemptKey({ generation, step, attempt }: { generation: number; step: number; attempt: number }) {

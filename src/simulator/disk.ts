@@ -4,11 +4,17 @@
  * of a checkpoint whose name may have survived them.
  */
 import { assert, type PhiloxRng } from '../base/index.ts';
-import type { CommittedStep } from '../coordinator/index.ts';
+import type { RecordedStep } from '../coordinator/index.ts';
 import type { Parts } from './parts.ts';
 
+export interface LoggedStep {
+  readonly step: number;
+  readonly outcome: RecordedStep;
+  readonly workers: readonly string[];
+}
+
 export class SimulatedDisk {
-  readonly log: CommittedStep[] = [];
+  readonly log: LoggedStep[] = [];
   readonly #synced: Parts['synced'];
   #numSyncedRecords = 0;
   #checkpoint = { step: 0, synced: true };
@@ -24,7 +30,7 @@ export class SimulatedDisk {
     return this.#checkpoint.step;
   }
 
-  append(record: CommittedStep): void {
+  append(record: LoggedStep): void {
     assert(record.step === this.log.length + 1, `step ${record.step} is appended after ${this.log.length}`);
     this.log.push(record);
     if (this.#synced.log) this.#numSyncedRecords = this.log.length;

@@ -71,6 +71,11 @@ export class GradientReader {
     this.#exchange = null;
   }
 
+  standAt(step: number): void {
+    this.#doneStep = step;
+    this.#lookAgain();
+  }
+
   commit(step: number): void {
     this.#doneStep = step;
     this.#exchange = null;

@@ -7,6 +7,12 @@
  */
 import type { PhiloxRng } from '../base/index.ts';
 
+/** A control message with its number on its link, as src/net/control.ts gives it. */
+export interface Numbered<Message> {
+  readonly seq: number;
+  readonly message: Message;
+}
+
 export class Link<Message> {
   #waiting: Message[] = [];
   /** Nothing passes before this time. */

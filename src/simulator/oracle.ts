@@ -11,6 +11,8 @@ import { FragmentStore } from '../worker/index.ts';
 
 /** Floats of the whole vector: two blocks and a short one, so that three ranks have shards and a fourth has none. */
 export const SIZE = 2 * 4096 + 5;
+/** The step of which a slot overflows, in runs that skip such steps. */
+const OVERFLOWING_STEP = 3;
 /** Gradients kept for the next schedule, of 32 KiB each. */
 const LEAVES_MAX = 1000;
 
@@ -57,16 +59,24 @@ export class Oracle {
     const parameters = this.parametersAfter(step - 1, settings);
     const store = new FragmentStore(this.kernels, SIZE, microBatches);
     for (let slot = 0; slot < microBatches; slot += 1) {
-      store.add(slot, (target) => target.set(this.leaf(step, slot, parameters)));
+      const leaf = store.leaf();
+      leaf.set(this.leaf(step, slot, parameters));
+      store.add(slot, leaf);
     }
     const value = this.digest(store.fragments()[0]!.value);
     this.#gradients.set(key, value);
     return value;
   }
 
+  /** The slot whose gradient is not finite, or null: the third step's last, where such steps are skipped. */
+  overflowingSlot(step: number, { microBatches, optimizer }: CoordinatorSettings): number | null {
+    return optimizer.onNotFinite === 'skip' && step === OVERFLOWING_STEP ? microBatches - 1 : null;
+  }
+
   /** The parameters of a committed step. */
   parametersAfter(step: number, settings: CoordinatorSettings): string {
     if (step === 0) return INITIAL;
+    if (this.overflowingSlot(step, settings) !== null) return this.parametersAfter(step - 1, settings);
     const key = keyOf(step, settings);
     const known = this.#parameters.get(key);
     if (known !== undefined) return known;
@@ -96,6 +106,6 @@ export function updated(parameters: string, gradient: string, tokens: number, le
   return digestOf(`${parameters} - ${gradient} / ${tokens} * ${learningRate}`);
 }
 
-function keyOf(step: number, { microBatches, totalSteps }: CoordinatorSettings): string {
-  return `${step}/${totalSteps} of ${microBatches}`;
+function keyOf(step: number, { microBatches, totalSteps, optimizer }: CoordinatorSettings): string {
+  return `${step}/${totalSteps} of ${microBatches}, ${optimizer.onNotFinite}`;
 }

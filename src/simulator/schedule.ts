@@ -19,6 +19,8 @@ export interface Schedule {
   readonly numWorkers: number;
   readonly microBatches: number;
   readonly checkpointEvery: number;
+  /** What becomes of a step that overflows: some runs have one, and skip it. */
+  readonly skipsStep: boolean;
   /** In the order in which they happen. */
   readonly faults: readonly Fault[];
 }
@@ -30,6 +32,7 @@ export function scheduleOf(seed: number): Schedule {
     numWorkers: 1 + rng.nextInt(WORKERS_MAX),
     microBatches: 1 + rng.nextInt(9),
     checkpointEvery: 1 + rng.nextInt(4),
+    skipsStep: rng.nextInt(3) === 0,
     faults: Array.from({ length: rng.nextInt(FAULTS_MAX + 1) }, () => FAULTS[rng.nextInt(FAULTS.length)]!),
   };
 }
@@ -43,12 +46,13 @@ export interface ScheduleOptions {
 
 /** Runs a schedule to its end. Throws BrokenProperty. */
 export function runSchedule(schedule: Schedule, options: ScheduleOptions): SimulatedCluster {
-  const { numWorkers, microBatches, checkpointEvery, faults, seed } = schedule;
+  const { numWorkers, microBatches, checkpointEvery, skipsStep, faults, seed } = schedule;
+  const onNotFinite = skipsStep ? 'skip' : 'stop';
   const settings: CoordinatorSettings = {
     run: 'run',
     totalSteps: 5,
     microBatches,
-    optimizer: PRESETS.tiny.optimizer,
+    optimizer: { ...PRESETS.tiny.optimizer, onNotFinite },
     minWorkers: numWorkers,
     checkpointEvery,
     heartbeatLimitMs: 1000,

@@ -6,15 +6,7 @@
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import { performance } from 'node:perf_hooks';
-import {
-  assert,
-  LockstepError,
-  type Logger,
-  messageOf,
-  type ParameterLayout,
-  SteadyClock,
-  unreachable,
-} from '../base/index.ts';
+import { assert, LockstepError, type Logger, messageOf, SteadyClock, unreachable } from '../base/index.ts';
 import { type Deadlines, deadlinesFrom, runConfigSchema } from '../config/index.ts';
 import { createKernels, type Kernels } from '../kernels/index.ts';
 import { ControlClient, Refusals } from '../net/index.ts';
@@ -23,23 +15,26 @@ import {
   coordinatorMessageSchema,
   deriveKey,
   type Envelope,
+  type HeldState,
   type PhaseTimes,
   PROTOCOL_VERSION,
 } from '../protocol/index.ts';
 import { checkRedis, JobConsumer } from '../queue/index.ts';
 import { GradientLinks } from './gradient-links.ts';
-import {
-  type Ending,
-  initialLifecycle,
-  type LifecycleEffect,
-  type LifecycleEvent,
-  type LifecycleState,
-  transition,
-  type UploadOrder,
-} from './lifecycle.ts';
+import { initialLifecycle, transition } from './lifecycle.ts';
+import type {
+  Ending,
+  LifecycleEffect,
+  LifecycleEvent,
+  LifecycleState,
+  Update,
+  UploadOrder,
+} from './lifecycle-state.ts';
 import { Reduction } from './reduction.ts';
+import { SetAside } from './set-aside.ts';
+import { SlotGate } from './slot-gate.ts';
 import { downloadState, type TransferTarget, takeSnapshot, uploadSnapshot } from './state-transfer.ts';
-import type { FromCompute, SharedFragment, SharedState, ToCompute } from './thread-messages.ts';
+import type { FromCompute, SharedFragment, ToCompute } from './thread-messages.ts';
 
 /** Until the coordinator's configuration is known; only for the first greeting. */
 const FIRST_HEARTBEAT_LIMIT_MS = 2000;
@@ -53,6 +48,10 @@ export interface CommOptions {
   /** Interface to listen on for peers, and the address peers are told. */
   readonly host: string;
   readonly advertisedHost: string;
+  /** The incarnation that this process had before, or null. */
+  readonly formerly: string | null;
+  /** The reduced gradient that the comm thread before this one left in its place. */
+  readonly pending: HeldState['pending'];
 }
 
 export interface CommPorts {
@@ -71,12 +70,12 @@ interface Membership {
   readonly pieceFloats: number;
 }
 
-/** What the compute thread shares once it is prepared. */
-interface SharedReplica {
-  readonly layout: ParameterLayout;
-  readonly device: string;
-  readonly engineVersion: string;
-  readonly state: SharedState;
+type Prepared = Extract<FromCompute, { type: 'prepared' }>;
+
+/** A job that the compute thread was given. */
+interface GivenJob {
+  readonly first: number;
+  readonly gate: SlotGate;
 }
 
 export class CommThread {
@@ -92,11 +91,12 @@ export class CommThread {
   /** The run's id from the welcome on. */
   #runId = '';
   #membership: Membership | null = null;
-  #replica: SharedReplica | null = null;
+  #replica: Prepared | null = null;
+  #setAside: SetAside | null = null;
+  readonly #givenJobs = new Map<string, GivenJob>();
   #fragments: readonly SharedFragment[] = [];
   /** The attempt under way, for a failure to send that comes back later. */
   #attempt = { generation: 0, attempt: 0 };
-  #pulling = false;
   #timer: NodeJS.Timeout | null = null;
   readonly #clock = new SteadyClock(this.#deadlines.heartbeatIntervalMs, performance.now());
   #times = emptyTimes();
@@ -134,10 +134,12 @@ export class CommThread {
       incarnation: this.#incarnation,
       coordinatorLimitMs: this.#deadlines.connectLimitMs,
       helloIntervalMs: HELLO_INTERVAL_MS,
+      backlogMax: 0,
     });
     this.#control = new ControlClient(options.coordinator, this.#incarnation, key, coordinatorMessageSchema, {
       onMessage: (message) => this.#post({ type: 'messageArrived', message }),
       onRefused: (reason) => this.#refusals.add(reason),
+      onMessagesLost: () => this.#post({ type: 'messagesLost' }),
     });
     this.#setTimer();
     this.#tick();
@@ -148,25 +150,31 @@ export class CommThread {
     switch (message.type) {
       case 'prepared':
         this.#replica = message;
-        this.#post({ type: 'computePrepared' });
+        this.#setAside = new SetAside(message.state);
+        this.#post({ type: 'computePrepared', backlogMax: this.#setAside.capacity });
         return;
       case 'loaded':
         this.#post({ type: 'stateLoaded', parametersDigest: message.parametersDigest });
         return;
-      case 'computed': {
+      case 'slotComputed': {
         this.#fragments = message.fragments;
-        const { job, results, milliseconds, dataMilliseconds } = message;
+        const { job, result, milliseconds, dataMilliseconds } = message;
         this.#times.data += dataMilliseconds;
         this.#times.compute += milliseconds - dataMilliseconds;
-        this.#post({ type: 'rangeComputed', job, results, milliseconds });
+        this.#post({ type: 'slotComputed', job, result, milliseconds });
         return;
       }
+      case 'rangeEnded':
+        this.#givenJobs.delete(message.job);
+        this.#post({ type: 'rangeEnded', job: message.job });
+        return;
       case 'notFinite': {
         const { step, slot, reason } = message;
         this.#post({ type: 'notFinite', step, slot, reason });
         return;
       }
       case 'applied':
+        this.#setAside?.release(message.step);
         this.#times.optimizer = message.milliseconds;
         this.#lastTimes = this.#times;
         this.#times = emptyTimes();
@@ -177,7 +185,7 @@ export class CommThread {
     }
   }
 
-  /** Leaves the run politely; the coordinator gives the slots to others. */
+  /** Leaves the run politely, the second time at once; the coordinator gives the slots to others. */
   drain(): void {
     this.#post({ type: 'drainRequested' });
   }
@@ -200,6 +208,8 @@ export class CommThread {
     if (this.#closed) return;
     this.#closed = true;
     if (this.#timer !== null) clearInterval(this.#timer);
+    // Whatever the compute thread still works on is for nobody.
+    for (const { gate } of this.#givenJobs.values()) gate.limit(0);
     this.#links.close();
     this.#control.close();
     await this.#membership?.consumer.close();
@@ -231,17 +241,29 @@ export class CommThread {
       case 'loadState':
         this.#run(() => this.#loadState(effect.step, effect.source));
         return;
+      case 'follow':
+        this.#links.standAt(effect.step);
+        return;
       case 'pullJob':
-        if (!this.#pulling) this.#run(() => this.#pullJob());
+        this.#run(() => this.#pullJob());
         return;
       case 'releaseJob':
         this.#run(() => this.#member().consumer.complete(effect.id));
         return;
       case 'compute': {
         const { step, first, count } = effect.job;
-        this.#ports.toCompute({ type: 'compute', job: effect.id, step, first, count });
+        const gate = new SlotGate({ count });
+        this.#givenJobs.set(effect.id, { first, gate });
+        this.#ports.toCompute({ type: 'compute', job: effect.id, step, first, count, gate: gate.shared });
         return;
       }
+      case 'limitJob':
+        this.#limitJob(effect.id, effect.first);
+        return;
+      case 'discardFragments':
+        this.#fragments = [];
+        this.#ports.toCompute({ type: 'discardFragments' });
+        return;
       case 'startReduction':
         this.#startReduction(effect.order);
         return;
@@ -253,16 +275,22 @@ export class CommThread {
         this.#times.reduce = this.#voteMs - this.#reduceStartMs;
         this.#send({ ...effect.message, times: this.#lastTimes });
         return;
-      case 'apply': {
-        const { step, tokens, learningRate } = effect;
+      case 'committed':
         this.#times.commit = performance.now() - this.#voteMs;
-        this.#links.commit(step);
+        this.#links.commit(effect.step);
         this.#fragments = [];
-        this.#ports.toCompute({ type: 'apply', step, tokens, learningRate });
         return;
-      }
+      case 'setAside':
+        this.#aside().add(effect.step);
+        return;
+      case 'keepSetAside':
+        this.#aside().keep(effect.steps);
+        return;
+      case 'apply':
+        this.#apply(effect.update);
+        return;
       case 'upload':
-        this.#upload(effect.order);
+        this.#upload(effect.order, effect.parametersDigest);
         return;
       case 'end':
         this.#ports.onEnded(effect.ending);
@@ -292,6 +320,7 @@ export class CommThread {
       step: 0,
       attempt: 0,
       name: this.#options.name,
+      formerly: this.#options.formerly,
       host: hostname(),
       pid: process.pid,
       peerEndpoint: `tcp://${this.#options.advertisedHost}:${this.#links.port}`,
@@ -346,36 +375,71 @@ export class CommThread {
       device,
       engineVersion,
       layout: layout.map(({ name, shape }) => ({ name, shape: [...shape] })),
+      held: this.#held(),
     });
   }
 
-  async #loadState(step: number, source: 'initial' | 'checkpoint'): Promise<void> {
-    if (source === 'initial') {
-      this.#ports.toCompute({ type: 'initialize' });
+  /** What this process has kept of the run from before its connection was lost. */
+  #held(): HeldState | null {
+    const { held } = this.#shared();
+    if (held === null) return null;
+    const { pending } = this.#options;
+    return { ...held, pending: pending?.step === held.step + 1 ? pending : null };
+  }
+
+  async #loadState(step: number, source: 'initial' | 'checkpoint' | 'held'): Promise<void> {
+    if (source !== 'checkpoint') {
+      this.#ports.toCompute({ type: source === 'initial' ? 'initialize' : 'adopt' });
       return;
     }
+    this.#ports.toCompute({ type: 'forget' });
     try {
       await downloadState(this.#member().transfer, step, this.#shared().state);
-      this.#ports.toCompute({ type: 'load' });
+      this.#ports.toCompute({ type: 'load', step });
     } catch (error) {
       this.#post({ type: 'stateFailed', reason: messageOf(error) });
     }
   }
 
   async #pullJob(): Promise<void> {
-    this.#pulling = true;
     const leased = await this.#member().consumer.next();
-    this.#pulling = false;
     if (leased !== null) this.#post({ type: 'jobLeased', id: leased.id, job: leased.job });
   }
 
-  #upload(order: UploadOrder): void {
+  /** Answers at once, also while the engine works: that is what the gate is for. */
+  #limitJob(id: string, first: number): void {
+    const given = this.#givenJobs.get(id);
+    // All of it is in the fragments: there is nothing left to keep out.
+    if (given === undefined) return;
+    const count = given.gate.limit(Math.max(0, first - given.first));
+    this.#post({ type: 'jobLimited', id, first: given.first + count });
+  }
+
+  #apply(update: Update): void {
+    const { step } = update;
+    if (update.kind === 'skip') {
+      this.#ports.toCompute({ type: 'skip', step });
+      return;
+    }
+    const { tokens, learningRate, from } = update;
+    const gradient = from === 'reduced' ? this.#shared().state : this.#aside().get(step);
+    const { reduced, blockSums } = gradient;
+    this.#ports.toCompute({
+      type: 'apply',
+      step,
+      tokens,
+      learningRate,
+      gradient: { reduced, blockSums },
+    });
+  }
+
+  #upload(order: UploadOrder, parametersDigest: string): void {
     // Copied at once: the next update may begin as soon as this returns.
     const snapshot = takeSnapshot(this.#shared().state, order);
     this.#run(async () => {
       try {
         await uploadSnapshot(this.#member().transfer, snapshot);
-        this.#post({ type: 'uploaded', order });
+        this.#post({ type: 'uploaded', order, parametersDigest });
       } catch (error) {
         this.#post({ type: 'uploadFailed', order, reason: messageOf(error) });
       }
@@ -409,7 +473,7 @@ export class CommThread {
 
   #stateStep(): number {
     const { life } = this.#state;
-    return life.phase === 'active' ? life.stateStep : 0;
+    return life.phase === 'takingPart' ? (life.committedStep ?? 0) : 0;
   }
 
   // ---- time -------------------------------------------------------------------------------------
@@ -433,7 +497,12 @@ export class CommThread {
     return this.#membership;
   }
 
-  #shared(): SharedReplica {
+  #aside(): SetAside {
+    assert(this.#setAside !== null, 'the compute thread is prepared');
+    return this.#setAside;
+  }
+
+  #shared(): Prepared {
     assert(this.#replica !== null, 'the compute thread is prepared');
     return this.#replica;
   }

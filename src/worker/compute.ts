@@ -5,7 +5,7 @@
  */
 import { performance } from 'node:perf_hooks';
 import { assert, LockstepError, layoutSize, messageOf, unreachable } from '../base/index.ts';
-import type { RunConfig } from '../config/index.ts';
+import { canonicalJson, type RunConfig } from '../config/index.ts';
 import { type Dataset, microBatch, openDataset } from '../data/index.ts';
 import { loadEngine } from '../engine/index.ts';
 import {
@@ -17,8 +17,8 @@ import {
   numBlocks,
 } from '../kernels/index.ts';
 import { createTrainingModel, initializeParameters, type TrainingModel } from '../model/index.ts';
-import type { SlotResult } from '../protocol/index.ts';
 import { FragmentStore } from './fragment-store.ts';
+import { SlotGate } from './slot-gate.ts';
 import type { FromCompute, SharedState, ToCompute } from './thread-messages.ts';
 
 /** One thread inside an operation: the number of threads may change the order of sums, and so the bits. */
@@ -26,7 +26,10 @@ const ENGINE_THREADS = 1;
 
 interface Replica {
   readonly config: RunConfig;
+  readonly device: string;
+  readonly engineVersion: string;
   readonly dataset: Dataset;
+  readonly datasetSha256: string;
   readonly model: TrainingModel;
   readonly kernels: Kernels;
   readonly state: SharedState;
@@ -35,12 +38,16 @@ interface Replica {
   readonly blockDigests: BigUint64Array;
 }
 
+type ComputeOrder = Extract<ToCompute, { type: 'compute' }>;
+
 export class ComputeThread {
   readonly #dataDir: string;
   /** Added to the time of each micro-batch, to play a slow device. */
   readonly #throttleMs: number;
   readonly #reply: (message: FromCompute) => void;
   #replica: Replica | null = null;
+  /** The committed step whose state the replica's vectors are; null while they are none's. */
+  #held: { step: number; parametersDigest: string } | null = null;
   #work: Promise<void> = Promise.resolve();
   #closed = false;
 
@@ -62,8 +69,18 @@ export class ComputeThread {
       });
   }
 
+  /** Resolves when everything asked for so far is done. */
+  idle(): Promise<void> {
+    return this.#work;
+  }
+
   close(): void {
     this.#closed = true;
+    this.#dispose();
+  }
+
+  #dispose(): void {
+    this.#held = null;
     this.#replica?.model.dispose();
     this.#replica?.dataset.close();
     this.#replica = null;
@@ -78,14 +95,26 @@ export class ComputeThread {
       case 'initialize':
         this.#initialize();
         return;
+      case 'forget':
+        this.#held = null;
+        return;
       case 'load':
-        this.#load();
+        this.#load(message.step);
+        return;
+      case 'adopt':
+        this.#adopt();
         return;
       case 'compute':
         await this.#compute(message);
         return;
+      case 'discardFragments':
+        this.#ready().fragments.clear();
+        return;
       case 'apply':
         this.#apply(message);
+        return;
+      case 'skip':
+        this.#skip(message.step);
         return;
       default:
         unreachable(message);
@@ -93,6 +122,23 @@ export class ComputeThread {
   }
 
   async #prepare(config: RunConfig, datasetSha256: string): Promise<void> {
+    const replica = this.#replica;
+    if (replica !== null && isPreparedFor(replica, config, datasetSha256)) {
+      replica.fragments.clear();
+    } else {
+      this.#dispose();
+      this.#replica = await this.#loadReplica(config, datasetSha256);
+    }
+    if (this.#closed) {
+      this.#dispose();
+      return;
+    }
+    const { model, device, engineVersion, state } = this.#ready();
+    const { layout } = model;
+    this.#reply({ type: 'prepared', layout, device, engineVersion, state, held: this.#held });
+  }
+
+  async #loadReplica(config: RunConfig, datasetSha256: string): Promise<Replica> {
     const dataset = await openDataset(this.#dataDir, { expectedSha256: datasetSha256 });
     const engine = await loadEngine(config.engine, { threads: ENGINE_THREADS });
     const kernels = createKernels();
@@ -105,29 +151,25 @@ export class ComputeThread {
     });
     const floats = layoutSize(model.layout);
     const vector = () => new Float32Array(new SharedArrayBuffer(floats * 4));
-    const state: SharedState = {
-      parameters: vector(),
-      firstMoment: vector(),
-      secondMoment: vector(),
-      reduced: vector(),
-      blockSums: new Float64Array(new SharedArrayBuffer(numBlocks(floats) * 8)),
-    };
-    this.#replica = {
+    return {
       config,
+      device: engine.device,
+      engineVersion: engine.version,
       dataset,
+      datasetSha256,
       model,
       kernels,
-      state,
+      state: {
+        parameters: vector(),
+        firstMoment: vector(),
+        secondMoment: vector(),
+        reduced: vector(),
+        blockSums: new Float64Array(new SharedArrayBuffer(numBlocks(floats) * 8)),
+      },
       fragments: new FragmentStore(kernels, floats, config.step.microBatches),
       blockSums: new Float64Array(numBlocks(floats)),
       blockDigests: new BigUint64Array(numBlocks(floats)),
     };
-    if (this.#closed) {
-      this.close();
-      return;
-    }
-    const { layout } = model;
-    this.#reply({ type: 'prepared', layout, device: engine.device, engineVersion: engine.version, state });
   }
 
   #initialize(): void {
@@ -135,37 +177,60 @@ export class ComputeThread {
     initializeParameters(model.layout, config.model, config.seed, state.parameters);
     state.firstMoment.fill(0);
     state.secondMoment.fill(0);
-    this.#load();
+    this.#load(0);
   }
 
-  #load(): void {
+  #load(step: number): void {
     const { model, state, fragments } = this.#ready();
     fragments.clear();
     model.setParameters(state.parameters);
-    this.#reply({ type: 'loaded', parametersDigest: this.#digestParameters() });
+    const parametersDigest = this.#digestParameters();
+    this.#held = { step, parametersDigest };
+    this.#reply({ type: 'loaded', parametersDigest });
   }
 
-  async #compute(order: Extract<ToCompute, { type: 'compute' }>): Promise<void> {
-    const { fragments } = this.#ready();
-    const startMs = performance.now();
-    let dataMilliseconds = 0;
-    const results: SlotResult[] = [];
-    for (let slot = order.first; slot < order.first + order.count; slot += 1) {
-      const outcome = this.#computeSlot(order.step, slot);
-      if (outcome === null) return;
-      dataMilliseconds += outcome.dataMs;
-      results.push(outcome.result);
-      await this.#breathe();
-      if (this.#closed) return;
+  #adopt(): void {
+    assert(this.#held !== null, 'the replica holds the state that it is to go on with');
+    this.#ready().fragments.clear();
+    this.#reply({ type: 'loaded', parametersDigest: this.#held.parametersDigest });
+  }
+
+  async #compute({ job, step, first, count, gate: shared }: ComputeOrder): Promise<void> {
+    const gate = new SlotGate(shared);
+    for (let slot = first; slot < first + count && gate.isOpen; slot += 1) {
+      const isWanted = await this.#computeSlot(job, step, slot, gate);
+      if (!isWanted || this.#closed) break;
     }
+    this.#reply({ type: 'rangeEnded', job });
+  }
+
+  /** One micro-batch into the fragments; false when it is not wanted any more, or not finite, which is said. */
+  async #computeSlot(job: string, step: number, slot: number, gate: SlotGate): Promise<boolean> {
+    const { config, dataset, model, fragments } = this.#ready();
+    const startMs = performance.now();
+    const key = { seed: config.seed, step, slot };
+    const batch = microBatch(dataset, key, config.data, config.step);
+    const dataMilliseconds = performance.now() - startMs;
+    const leaf = fragments.leaf();
+    const { lossSum, realTokens } = model.gradient(batch, key, leaf);
+    const isUsable = this.#isFinite(leaf);
+    await this.#breathe();
+    if (!isUsable || this.#closed || !gate.settle()) {
+      fragments.release(leaf);
+      const reason = 'the gradient holds a value that is not finite';
+      if (!isUsable) this.#reply({ type: 'notFinite', step, slot, reason });
+      return false;
+    }
+    fragments.add(slot, leaf);
     this.#reply({
-      type: 'computed',
-      job: order.job,
-      results,
+      type: 'slotComputed',
+      job,
+      result: { slot, tokens: realTokens, lossSum },
       fragments: fragments.fragments(),
       milliseconds: performance.now() - startMs,
       dataMilliseconds,
     });
+    return true;
   }
 
   /** Lets a message to stop through, and plays a slow device if asked to. */
@@ -176,50 +241,38 @@ export class ComputeThread {
     });
   }
 
-  /** One micro-batch into the fragments; null when its gradient is not finite, which is said at once. */
-  #computeSlot(step: number, slot: number): { result: SlotResult; dataMs: number } | null {
-    const { config, dataset, model, fragments } = this.#ready();
-    const startMs = performance.now();
-    const key = { seed: config.seed, step, slot };
-    const batch = microBatch(dataset, key, config.data, config.step);
-    const dataMs = performance.now() - startMs;
-    let result: SlotResult | null = null;
-    try {
-      fragments.add(slot, (target) => {
-        const { lossSum, realTokens } = model.gradient(batch, key, target);
-        this.#requireFinite(target);
-        result = { slot, tokens: realTokens, lossSum };
-      });
-    } catch (error) {
-      if (!(error instanceof LockstepError) || error.code !== 'NOT_FINITE') throw error;
-      this.#reply({ type: 'notFinite', step, slot, reason: error.message });
-      return null;
-    }
-    assert(result !== null, 'the gradient was computed');
-    return { result, dataMs };
-  }
-
-  #requireFinite(gradient: Float32Array): void {
+  #isFinite(gradient: Float32Array): boolean {
     const { kernels, blockSums } = this.#ready();
     kernels.sumOfSquares(gradient, blockSums, 0);
-    if (blockSums.every(Number.isFinite)) return;
-    throw new LockstepError('NOT_FINITE', 'the gradient holds a value that is not finite');
+    return blockSums.every(Number.isFinite);
   }
 
-  #apply({ step, tokens, learningRate }: Extract<ToCompute, { type: 'apply' }>): void {
+  #apply({ step, tokens, learningRate, gradient }: Extract<ToCompute, { type: 'apply' }>): void {
     const { config, kernels, model, state, fragments } = this.#ready();
+    assert(this.#held?.step === step - 1, `step ${step} follows the one that is held`);
     const startMs = performance.now();
+    // Until all of it is done the vectors are no step's.
+    this.#held = null;
     const { clipNorm } = config.optimizer;
-    const norm = globalNorm(state.blockSums) / tokens;
+    const norm = globalNorm(gradient.blockSums) / tokens;
     const clip = clipNorm === null || norm <= clipNorm ? 1 : clipNorm / norm;
     const gradientScale = clip / tokens;
     const scalars = adamwScalars(config.optimizer, { step, learningRate, gradientScale });
-    const { parameters, reduced: gradient, firstMoment, secondMoment } = state;
-    kernels.adamw({ parameters, gradient, firstMoment, secondMoment }, scalars);
+    const { parameters, firstMoment, secondMoment } = state;
+    kernels.adamw({ parameters, gradient: gradient.reduced, firstMoment, secondMoment }, scalars);
     fragments.clear();
     model.setParameters(parameters);
     const parametersDigest = this.#digestParameters();
+    this.#held = { step, parametersDigest };
     this.#reply({ type: 'applied', step, parametersDigest, milliseconds: performance.now() - startMs });
+  }
+
+  #skip(step: number): void {
+    assert(this.#held?.step === step - 1, `step ${step} follows the one that is held`);
+    this.#ready().fragments.clear();
+    const { parametersDigest } = this.#held;
+    this.#held = { step, parametersDigest };
+    this.#reply({ type: 'applied', step, parametersDigest, milliseconds: 0 });
   }
 
   #digestParameters(): string {
@@ -232,4 +285,9 @@ export class ComputeThread {
     assert(this.#replica !== null, 'the comm thread prepares the replica first');
     return this.#replica;
   }
+}
+
+/** Whether what was prepared for another comm thread is what this run needs too. */
+function isPreparedFor(replica: Replica, config: RunConfig, datasetSha256: string): boolean {
+  return replica.datasetSha256 === datasetSha256 && canonicalJson(replica.config) === canonicalJson(config);
 }

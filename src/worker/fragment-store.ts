@@ -23,10 +23,18 @@ export class FragmentStore {
     this.#set = new FragmentSet(microBatches);
   }
 
-  /** Has `fill` write a slot's gradient, then adds it in. A slot that is held already is an InvariantError. */
-  add(slot: number, fill: (target: Float32Array) => void): void {
-    const leaf = this.#free.pop() ?? new Float32Array(new SharedArrayBuffer(this.#floats * 4));
-    fill(leaf);
+  /** A buffer for one slot's gradient; `add` or `release` takes it back. */
+  leaf(): Float32Array {
+    return this.#free.pop() ?? new Float32Array(new SharedArrayBuffer(this.#floats * 4));
+  }
+
+  /** The gradient in this leaf is not wanted. */
+  release(leaf: Float32Array): void {
+    this.#free.push(leaf);
+  }
+
+  /** Adds a slot's gradient in. A slot that is held already is an InvariantError. */
+  add(slot: number, leaf: Float32Array): void {
     this.#kernels.flushInto(leaf, leaf);
     const added = this.#set.add({ first: slot, count: 1 });
     assert(added.accepted, added.accepted ? '' : added.error.message);

@@ -78,6 +78,12 @@ export class GradientLinks {
     for (const sender of this.#senders.values()) sender.clear();
   }
 
+  /** The run stands at this step, wherever it was before: frames of later ones are wanted. */
+  standAt(step: number): void {
+    this.#doneStep = step;
+    this.#look?.();
+  }
+
   /** The step has committed: late frames of it are void. */
   commit(step: number): void {
     this.#doneStep = step;

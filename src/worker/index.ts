@@ -1,11 +1,6 @@
 export { FragmentStore } from './fragment-store.ts';
-export {
-  initialLifecycle,
-  type LifecycleEffect,
-  type LifecycleEvent,
-  type LifecycleState,
-  transition,
-  type UploadOrder,
-} from './lifecycle.ts';
+export { initialLifecycle, transition } from './lifecycle.ts';
+export type { LifecycleEffect, LifecycleEvent, LifecycleState, UploadOrder } from './lifecycle-state.ts';
 export { Reduction, type ReductionContext } from './reduction.ts';
+export { SlotGate } from './slot-gate.ts';
 export { type RunningWorker, startWorker, type WorkerOptions, type WorkerOutcome } from './worker.ts';

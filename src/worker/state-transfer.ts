@@ -5,7 +5,7 @@
 import { crc32c } from '@node-rs/crc32';
 import { LockstepError, messageOf, SECTIONS } from '../base/index.ts';
 import { CRC_HEADER, STATE_PIECE_BYTES } from '../protocol/index.ts';
-import type { UploadOrder } from './lifecycle.ts';
+import type { UploadOrder } from './lifecycle-state.ts';
 import type { SharedState } from './thread-messages.ts';
 
 const PIECE_FLOATS = STATE_PIECE_BYTES / 4;

@@ -3,23 +3,21 @@
  * owns the engine; the comm thread owns sockets, job locks, heartbeats and the reduction.
  *
  * They share memory, and who may touch it follows from what was said last:
- *   parameters, moments   compute from `apply` or `load` until it answers; otherwise read-only to both
- *   fragment buffers      compute from `compute` until `computed`; otherwise read-only to comm
+ *   parameters, moments   comm from `forget` to `load`; compute from `apply` or `load` until it answers;
+ *                         otherwise read-only to both
+ *   fragment buffers      of settled slots read-only to comm once they were told of; all else compute's
  *   reduced, block sums   comm from the start of a reduction until `apply`; compute until `applied`
+ *   set-aside gradients   comm until `apply`; compute until `applied`
  */
 import type { ErrorCode, ParameterLayout } from '../base/index.ts';
 import type { RunConfig } from '../config/index.ts';
 import type { SlotResult } from '../protocol/index.ts';
 
 /** The flat vectors of a replica, each of the model's length, over SharedArrayBuffers. */
-export interface SharedState {
+export interface SharedState extends SharedGradient {
   readonly parameters: Float32Array;
   readonly firstMoment: Float32Array;
   readonly secondMoment: Float32Array;
-  /** The step's reduced gradient: the sum over its tokens. */
-  readonly reduced: Float32Array;
-  /** Sum of squares of `reduced`, block by block. */
-  readonly blockSums: Float64Array;
 }
 
 /** A fragment as the comm thread finds it: a node of the reduction tree and the buffer of its value. */
@@ -29,7 +27,14 @@ export interface SharedFragment {
   readonly value: Float32Array;
 }
 
+/** A reduced gradient and the sums of its squares, block by block. */
+export interface SharedGradient {
+  readonly reduced: Float32Array;
+  readonly blockSums: Float64Array;
+}
+
 export type ToCompute =
+  /** Once for each comm thread; what was prepared before is kept if it is the same. */
   | {
       readonly type: 'prepare';
       readonly config: RunConfig;
@@ -37,16 +42,31 @@ export type ToCompute =
     }
   /** Fill the state with what the seed gives. */
   | { readonly type: 'initialize' }
-  /** The comm thread has filled the state; take it in. */
-  | { readonly type: 'load' }
+  /** The state is about to be overwritten. */
+  | { readonly type: 'forget' }
+  /** The comm thread has filled the state with that of this step; take it in. */
+  | { readonly type: 'load'; readonly step: number }
+  /** Go on with the state that is held. */
+  | { readonly type: 'adopt' }
   | {
       readonly type: 'compute';
       readonly job: string;
       readonly step: number;
       readonly first: number;
       readonly count: number;
+      /** See SlotGate. */
+      readonly gate: BigInt64Array;
     }
-  | { readonly type: 'apply'; readonly step: number; readonly tokens: number; readonly learningRate: number };
+  | { readonly type: 'discardFragments' }
+  | {
+      readonly type: 'apply';
+      readonly step: number;
+      readonly tokens: number;
+      readonly learningRate: number;
+      readonly gradient: SharedGradient;
+    }
+  /** The step is over without an update. */
+  | { readonly type: 'skip'; readonly step: number };
 
 export type FromCompute =
   | {
@@ -55,17 +75,21 @@ export type FromCompute =
       readonly device: string;
       readonly engineVersion: string;
       readonly state: SharedState;
+      /** What it holds from before, when it was prepared for another comm thread. */
+      readonly held: { readonly step: number; readonly parametersDigest: string } | null;
     }
   | { readonly type: 'loaded'; readonly parametersDigest: string }
   | {
-      readonly type: 'computed';
+      readonly type: 'slotComputed';
       readonly job: string;
-      readonly results: readonly SlotResult[];
-      /** All fragments held after this range. */
+      readonly result: SlotResult;
+      /** All fragments held, this slot's among them. */
       readonly fragments: readonly SharedFragment[];
       readonly milliseconds: number;
       readonly dataMilliseconds: number;
     }
+  /** Done with a job, or with as much of it as its gate let through. */
+  | { readonly type: 'rangeEnded'; readonly job: string }
   | { readonly type: 'notFinite'; readonly step: number; readonly slot: number; readonly reason: string }
   | {
       readonly type: 'applied';

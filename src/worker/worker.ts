@@ -3,13 +3,13 @@
  * two, and ends with one outcome. Called by `lockstep worker`.
  */
 import { Worker as Thread } from 'node:worker_threads';
-import type { LogDestination } from '../logging/index.ts';
+import { createLogger, type LogDestination } from '../logging/index.ts';
 import type { CommOptions } from './comm.ts';
 import { ComputeThread } from './compute.ts';
-import type { Ending } from './lifecycle.ts';
+import type { Ending } from './lifecycle-state.ts';
 import type { FromCompute, ToCompute } from './thread-messages.ts';
 
-export interface WorkerOptions extends CommOptions {
+export interface WorkerOptions extends Omit<CommOptions, 'formerly' | 'pending'> {
   readonly dataDir: string;
   /** Waits so long after each micro-batch, to play a slow device; 0 for none. */
   readonly throttleMs: number;
@@ -32,48 +32,98 @@ export type FromComm =
   | { readonly type: 'failed'; readonly message: string }
   | { readonly type: 'closed' };
 
-export type WorkerOutcome = Ending;
+export type WorkerOutcome = Exclude<Ending, { kind: 'evicted' }>;
 
 export interface RunningWorker {
   readonly outcome: Promise<WorkerOutcome>;
-  /** Leaves the run politely; `outcome` follows. */
+  /** Leaves the run politely, the second time at once; `outcome` follows. */
   drain(): void;
 }
 
+/**
+ * A worker that was declared lost comes back as new: with another comm thread, incarnation and sockets,
+ * so that nothing of before can be taken for its own, but with engine, data and state as they are.
+ */
 export function startWorker(options: WorkerOptions): RunningWorker {
-  const { coordinator, token, name, host, advertisedHost, dataDir, throttleMs, log } = options;
-  const data: CommThreadData = { options: { coordinator, token, name, host, advertisedHost }, log };
+  const { dataDir, throttleMs, log } = options;
+  const logger = createLogger(log).child({ role: 'worker' });
+  let link: CommLink | null = null;
+  let isAskedToLeave = false;
+  const compute = new ComputeThread({ dataDir, throttleMs, reply: (message) => link?.fromCompute(message) });
+
+  const run = async (): Promise<WorkerOutcome> => {
+    let identity: Pick<CommOptions, 'name' | 'formerly' | 'pending'> = {
+      name: options.name,
+      formerly: null,
+      pending: null,
+    };
+    for (;;) {
+      link = startCommThread({ ...commOptionsOf(options), ...identity }, log, compute);
+      if (isAskedToLeave) link.drain();
+      const ending = await link.ended;
+      await link.close();
+      await compute.idle();
+      if (ending.kind !== 'evicted') return ending;
+      if (isAskedToLeave) return { kind: 'stopped', reason: ending.reason };
+      logger.warn('comingBack', { reason: ending.reason });
+      const { name, incarnation, pending } = ending;
+      identity = { name, formerly: incarnation, pending };
+    }
+  };
+
+  return {
+    outcome: run().finally(() => compute.close()),
+    drain: () => {
+      isAskedToLeave = true;
+      link?.drain();
+    },
+  };
+}
+
+function commOptionsOf({ coordinator, token, host, advertisedHost }: WorkerOptions) {
+  return { coordinator, token, host, advertisedHost };
+}
+
+/** One comm thread, as the compute thread's side sees it. */
+interface CommLink {
+  readonly ended: Promise<Ending>;
+  fromCompute(message: FromCompute): void;
+  drain(): void;
+  /** Resolves when its sockets are closed. Idempotent. */
+  close(): Promise<void>;
+}
+
+function startCommThread(options: CommOptions, log: LogDestination, compute: ComputeThread): CommLink {
+  const data: CommThreadData = { options, log };
   const thread = new Thread(new URL('./comm-thread.js', import.meta.url), { workerData: data });
   const tell = (message: IntoComm) => thread.postMessage(message);
-  let settle: (outcome: WorkerOutcome) => void = () => {};
-  const ended = new Promise<WorkerOutcome>((resolve) => {
+  let settle: (ending: Ending) => void = () => {};
+  const ended = new Promise<Ending>((resolve) => {
     settle = resolve;
   });
-  const closed = new Promise<void>((resolve) => {
-    thread.once('exit', () => resolve());
-  });
-  const compute = new ComputeThread({
-    dataDir,
-    throttleMs,
-    reply: (message) => {
-      if (message.type === 'failed') settle({ kind: 'failed', code: message.code, reason: message.message });
-      else tell({ type: 'fromCompute', message });
-    },
+  const fail = (code: 'UNEXPECTED', reason: string) => settle({ kind: 'failed', code, reason });
+  const exited = new Promise<void>((resolve) => {
+    thread.once('exit', () => {
+      fail('UNEXPECTED', 'the comm thread ended by itself');
+      resolve();
+    });
   });
   thread.on('message', (message: FromComm) => {
     if (message.type === 'compute') compute.handle(message.message);
     else if (message.type === 'ended') settle(message.ending);
-    else if (message.type === 'failed')
-      settle({ kind: 'failed', code: 'UNEXPECTED', reason: message.message });
+    else if (message.type === 'failed') fail('UNEXPECTED', message.message);
   });
-  thread.on('error', (error) =>
-    settle({ kind: 'failed', code: 'UNEXPECTED', reason: error.stack ?? error.message }),
-  );
-  const outcome = ended.then(async (result) => {
-    compute.close();
-    tell({ type: 'close' });
-    await closed;
-    return result;
-  });
-  return { outcome, drain: () => tell({ type: 'drain' }) };
+  thread.on('error', (error) => fail('UNEXPECTED', error.stack ?? error.message));
+  return {
+    ended,
+    fromCompute: (message) => {
+      if (message.type === 'failed') settle({ kind: 'failed', code: message.code, reason: message.message });
+      else tell({ type: 'fromCompute', message });
+    },
+    drain: () => tell({ type: 'drain' }),
+    close: async () => {
+      tell({ type: 'close' });
+      await exited;
+    },
+  };
 }

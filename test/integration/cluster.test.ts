@@ -76,10 +76,11 @@ async function startCoordinatorOn(redisUrl: string, name: string, ...more: strin
 
 function startWorker(
   { endpoint }: Cluster,
-  options: { token?: string; data?: string; name?: string } = {},
+  options: { token?: string; data?: string; name?: string; throttleMs?: number } = {},
 ): Running {
   const name = options.name === undefined ? [] : ['--name', options.name];
-  return start(['worker', '--coordinator', endpoint, '--data', options.data ?? data, ...name], {
+  const throttle = ['--throttle', String(options.throttleMs ?? 0)];
+  return start(['worker', '--coordinator', endpoint, '--data', options.data ?? data, ...name, ...throttle], {
     env: { LOCKSTEP_TOKEN: options.token ?? TOKEN },
   });
 }
@@ -122,7 +123,10 @@ describe('a cluster', () => {
     expect(step, 'it entered with the state of a committed step').toBeGreaterThanOrEqual(2);
     await cluster.coordinator.untilLogged(isCommit(step + 1));
     first.kill('SIGTERM');
+    const left = await cluster.coordinator.untilLogged((line) => line.event === 'workerLeft');
+    expect(left.worker).toBe('first');
     expect((await first.finished).code, 'a worker that is asked to leave ends well').toBe(0);
+    expect(cluster.coordinator.logged('workerLost'), 'nobody was lost').toEqual([]);
     const { code, stderr } = await cluster.coordinator.finished;
     expect(code, stderr).toBe(0);
     expect((await second.finished).code).toBe(0);
@@ -211,12 +215,30 @@ describe('a cluster', () => {
     for (const worker of workers) {
       const ended = await worker.finished;
       expect(ended.code, ended.stderr).toBe(0);
-      expect(ended.stderr).toContain('coming back as a new worker');
+      expect(ended.stderr).toContain('"event":"comingBack"');
     }
+    // They brought the state along: nothing that was committed had to be done again.
+    const kept = second.coordinator.logged('stateKept');
+    expect(kept).toEqual([expect.objectContaining({ stored: 5 })]);
+    expect(Number(kept[0]!.step)).toBeGreaterThanOrEqual(7);
+    expect(second.coordinator.logged('rewound')).toEqual([]);
     expect(await digestOf(join(dir, 'headless'))).toBe(alone);
     expect(committedSteps(join(dir, 'headless'))).toEqual(
       Array.from({ length: STEPS }, (_, index) => index + 1),
     );
+  });
+
+  it('takes slots back from a worker that is ten times slower, and names it', {
+    timeout: LIMIT_MS,
+  }, async () => {
+    const cluster = await startCoordinator('slow', ...settings, '--min-workers', '2');
+    startWorker(cluster, { name: 'quick' });
+    startWorker(cluster, { name: 'slow', throttleMs: 3000 });
+    const named = await cluster.coordinator.untilLogged((line) => line.event === 'straggler');
+    expect(named.worker).toBe('slow');
+    const { code, stderr } = await cluster.coordinator.finished;
+    expect(code, stderr).toBe(0);
+    expect(await digestOf(join(dir, 'slow'))).toBe(alone);
   });
 
   it('does the quickstart', { timeout: LIMIT_MS }, async () => {

@@ -25,6 +25,8 @@ export interface Running {
   readonly finished: Promise<Finished>;
   /** Resolves with the first log line (JSON, standard error) that satisfies the test; rejects if it ends before. */
   untilLogged(satisfies: (line: Record<string, unknown>) => boolean): Promise<Record<string, unknown>>;
+  /** The log lines of an event so far. */
+  logged(event: string): Record<string, unknown>[];
   kill(signal: NodeJS.Signals): void;
 }
 
@@ -62,6 +64,10 @@ export function start(
     pid: child.pid ?? 0,
     finished,
     kill: (signal) => child.kill(signal),
+    logged: (event) => {
+      const lines = stderr.split('\n').map(parseLine);
+      return lines.filter((line) => line !== null && line.event === event);
+    },
     untilLogged: (satisfies) =>
       new Promise((resolve, reject) => {
         let seen = 0;

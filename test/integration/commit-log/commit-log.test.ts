@@ -30,8 +30,8 @@ describe('CommitLog', () => {
     expect(await readFile(path, 'utf8')).toBe(naiveLog(records));
     const log = await CommitLog.open(path);
     expect(log.history).toMatchObject({ lastStep: 6, tokens: 6 * 406, lastCheckpoint: { step: 6 } });
-    for (let step = 1; step <= 6; step += 1) expect(await log.committedStep(step)).toEqual(committed(step));
-    for (const step of [0, 7, -1, 1.5]) expect(await log.committedStep(step)).toBeNull();
+    for (let step = 1; step <= 6; step += 1) expect(await log.stepRecord(step)).toEqual(committed(step));
+    for (const step of [0, 7, -1, 1.5]) expect(await log.stepRecord(step)).toBeNull();
     await log.close();
   });
 
@@ -46,7 +46,7 @@ describe('CommitLog', () => {
       }),
     );
     expect(sizes).toEqual([...sizes].sort((a, b) => a - b));
-    expect(await log.committedStep(5)).toEqual(committed(5));
+    expect(await log.stepRecord(5)).toEqual(committed(5));
     await log.close();
     expect(await readAll(path)).toEqual(recordsOf(5));
   });
@@ -85,12 +85,12 @@ describe('CommitLog', () => {
     const bytes = await readFile(path);
     bytes[bytes.indexOf('"step":2') + 20]! ^= 1;
     await writeFile(path, bytes);
-    await expect(log.committedStep(2)).rejects.toMatchObject({
+    await expect(log.stepRecord(2)).rejects.toMatchObject({
       code: 'HISTORY_CORRUPT',
       context: { line: 3 },
     });
     await writeFile(path, '');
-    await expect(log.committedStep(3)).rejects.toMatchObject({ code: 'HISTORY_CORRUPT' });
+    await expect(log.stepRecord(3)).rejects.toMatchObject({ code: 'HISTORY_CORRUPT' });
     await log.close();
   });
 
@@ -103,7 +103,7 @@ describe('CommitLog', () => {
     expect((await stat(path)).size).toBeGreaterThan(3 * 1024 * 1024);
     const again = await CommitLog.open(path);
     expect(again.history.lastStep).toBe(3);
-    expect(await again.committedStep(2)).toEqual(committed(2, 25_000));
+    expect(await again.stepRecord(2)).toEqual(committed(2, 25_000));
     await again.close();
   });
 
