@@ -39,6 +39,8 @@ import type {
 } from './state.ts';
 import { StateServer } from './state-server.ts';
 
+/** What a message is refused for whose sender is told that it was evicted. */
+const STALE_INCARNATION = 'a message of an incarnation that takes no part any more';
 /** When to look again for the worker whose connection closed. */
 const PROBE_DELAYS_MS = [20, 100];
 
@@ -77,6 +79,7 @@ export class Coordinator {
   readonly #control: ControlServer<WorkerMessage>;
   readonly #server: StateServer;
   readonly #producer: JobProducer;
+  readonly #refusals: Refusals;
   readonly #incarnation = randomUUID();
   readonly #settle: (outcome: Outcome) => void;
   readonly #reject: (error: unknown) => void;
@@ -136,7 +139,7 @@ export class Coordinator {
         onError: (reason) => options.logger.warn('queueTrouble', { reason }),
         onReconnected: () => coordinator?.post({ type: 'queueEmptied' }),
       });
-      coordinator = new Coordinator(options, deadlines, server, control, producer);
+      coordinator = new Coordinator(options, deadlines, server, control, producer, refusals);
       return coordinator;
     } catch (error) {
       await control?.close();
@@ -151,6 +154,7 @@ export class Coordinator {
     server: StateServer,
     control: ControlServer<WorkerMessage>,
     producer: JobProducer,
+    refusals: Refusals,
   ) {
     const { run } = options;
     this.#options = options;
@@ -158,6 +162,7 @@ export class Coordinator {
     this.#server = server;
     this.#control = control;
     this.#producer = producer;
+    this.#refusals = refusals;
     this.#reader = run.checkpoint;
     this.#committed = {
       step: run.startStep,
@@ -238,6 +243,7 @@ export class Coordinator {
     if (this.#closed) return;
     this.#closed = true;
     if (this.#timer !== null) clearInterval(this.#timer);
+    this.#refusals.tell();
     await this.#storing;
     await this.#control.close();
     await this.#server.close();
@@ -272,6 +278,7 @@ export class Coordinator {
   async #carryOut(effect: CoordinatorEffect): Promise<void> {
     switch (effect.type) {
       case 'send':
+        if (effect.message.type === 'evicted') this.#refusals.add(STALE_INCARNATION);
         this.#control.send(effect.to, { ...this.#envelope(), ...effect.message });
         return;
       case 'welcome':
@@ -348,6 +355,7 @@ export class Coordinator {
 
   #tick(): void {
     this.#sendHeartbeats();
+    this.#refusals.tell();
     this.post({ type: 'tick', nowMs: this.#clock.tick(performance.now()) });
   }
 

@@ -50,9 +50,15 @@ export interface CommOptions {
   readonly coordinator: string;
   readonly token: string;
   readonly name: string | null;
-  /** Interface to listen on for peers, and the address peers are told. */
+  /** Interface and port to listen on for peers; port 0 takes a free one. */
   readonly host: string;
+  readonly port: number;
+  /** What peers are told; port null is the one listened on. */
   readonly advertisedHost: string;
+  readonly advertisedPort: number | null;
+  /** HOST:PORT where this worker reaches Redis and the coordinator's HTTP side; null is where the coordinator says. */
+  readonly redisVia: string | null;
+  readonly httpVia: string | null;
 }
 
 export interface CommPorts {
@@ -110,7 +116,7 @@ export class CommThread {
     const refusals = new Refusals(ports.logger);
     // The socket listens before the object stands; nobody knows its address until the object says it.
     let comm: CommThread | null = null;
-    const links = await GradientLinks.bind(options.host, key, {
+    const links = await GradientLinks.bind(options.host, options.port, key, {
       onRefused: (reason) => refusals.add(reason),
       onStalled: (reason) => comm?.failAttempt(reason),
       onBroken: (error) => comm?.endWith(error),
@@ -200,6 +206,7 @@ export class CommThread {
     if (this.#closed) return;
     this.#closed = true;
     if (this.#timer !== null) clearInterval(this.#timer);
+    this.#refusals.tell();
     this.#links.close();
     this.#control.close();
     await this.#membership?.consumer.close();
@@ -286,6 +293,7 @@ export class CommThread {
   }
 
   #sayHello(): void {
+    const { advertisedHost, advertisedPort } = this.#options;
     this.#send({
       type: 'hello',
       generation: 0,
@@ -294,7 +302,7 @@ export class CommThread {
       name: this.#options.name,
       host: hostname(),
       pid: process.pid,
-      peerEndpoint: `tcp://${this.#options.advertisedHost}:${this.#links.port}`,
+      peerEndpoint: `tcp://${advertisedHost}:${advertisedPort ?? this.#links.port}`,
     });
   }
 
@@ -314,9 +322,11 @@ export class CommThread {
     this.#clock.changeInterval(this.#deadlines.heartbeatIntervalMs);
     this.#links.join(this.#runId, this.#deadlines.reductionSilenceMs);
     this.#post({ type: 'configured', coordinatorLimitMs: this.#deadlines.coordinatorLimitMs });
-    await checkRedis(welcome.redisUrl, this.#deadlines.connectLimitMs);
+    const { redisVia, httpVia } = this.#options;
+    const redisUrl = rerouted(welcome.redisUrl, redisVia);
+    await checkRedis(redisUrl, this.#deadlines.connectLimitMs);
     const consumer = await JobConsumer.open(
-      welcome.redisUrl,
+      redisUrl,
       welcome.queueName,
       this.#incarnation,
       this.#deadlines,
@@ -328,7 +338,7 @@ export class CommThread {
       pieceFloats: config.network.pieceBytes / 4,
       transfer: {
         pieceLimitMs: this.#deadlines.coordinatorLimitMs,
-        httpUrl: welcome.httpUrl,
+        httpUrl: rerouted(welcome.httpUrl, httpVia).replace(/\/$/, ''),
         run: welcome.run,
         key: deriveKey(this.#options.token, 'http'),
       },
@@ -423,6 +433,7 @@ export class CommThread {
     const nowMs = this.#clock.tick(performance.now());
     this.#post({ type: 'tick', nowMs });
     this.#links.tick(nowMs);
+    this.#refusals.tell();
     if (this.#runId === '' || this.#closed) return;
     const residentBytes = process.memoryUsage.rss();
     this.#send({ type: 'heartbeat', generation: 0, step: this.#stateStep(), attempt: 0, residentBytes });
@@ -437,6 +448,14 @@ export class CommThread {
     assert(this.#replica !== null, 'the compute thread is prepared');
     return this.#replica;
   }
+}
+
+/** The URL with another host and port; what else it holds, as a password, stays. */
+function rerouted(url: string, via: string | null): string {
+  if (via === null) return url;
+  const changed = new URL(url);
+  changed.host = via;
+  return changed.href;
 }
 
 function emptyTimes(): { -readonly [K in keyof PhaseTimes]: number } {

@@ -41,8 +41,8 @@ export interface RunningWorker {
 }
 
 export function startWorker(options: WorkerOptions): RunningWorker {
-  const { coordinator, token, name, host, advertisedHost, dataDir, throttleMs, log } = options;
-  const data: CommThreadData = { options: { coordinator, token, name, host, advertisedHost }, log };
+  const { dataDir, throttleMs, log, ...comm } = options;
+  const data: CommThreadData = { options: comm, log };
   const thread = new Thread(new URL('./comm-thread.js', import.meta.url), { workerData: data });
   const tell = (message: IntoComm) => thread.postMessage(message);
   let settle: (outcome: WorkerOutcome) => void = () => {};
