@@ -41,9 +41,11 @@ import {
   enqueueWaiting,
   onComputed,
   onLeased,
+  onLeasedByStranger,
   onNotFinite,
   onReduceFailed,
   onVote,
+  replanUnclaimed,
   type Verdict,
 } from './step.ts';
 import { members, note, refuse, say, type Turn, updateWorker } from './turn.ts';
@@ -93,6 +95,7 @@ function takeIn(turn: Turn, event: CoordinatorEvent): Failure | null {
     case 'tick':
       turn.state.nowMs = event.nowMs;
       loseWorkers(turn, silentWorkers(turn.state));
+      replanUnclaimed(turn);
       return null;
     case 'messageArrived':
       return onMessage(turn, event.message);
@@ -125,6 +128,7 @@ function onMessage(turn: Turn, message: WorkerMessage): Failure | null {
   if (worker === undefined) {
     // Declared lost while it was frozen or cut off, or known to a coordinator that has died since.
     say(turn, incarnation, { type: 'evicted', reason: 'this incarnation takes no part any more' });
+    if (message.type === 'leased') onLeasedByStranger(turn, message.job);
     return null;
   }
   updateWorker(turn, incarnation, { lastHeardMs: turn.state.nowMs });

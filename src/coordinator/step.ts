@@ -46,7 +46,7 @@ export function onLeased(
     deny(verdict.reason);
     return;
   }
-  turn.state.activity = { ...activity, ledger: verdict.ledger };
+  turn.state.activity = { ...activity, ledger: verdict.ledger, progressMs: turn.state.nowMs };
   say(turn, worker.incarnation, { type: 'granted', job: message.job });
 }
 
@@ -65,7 +65,7 @@ export function onComputed(
   const measured = (message.results.length * 1000) / Math.max(message.milliseconds, 0.001);
   const speed = worker.speed === null ? measured : worker.speed + SPEED_SMOOTHING * (measured - worker.speed);
   updateWorker(turn, worker.incarnation, { speed });
-  turn.state.activity = { ...activity, ledger };
+  turn.state.activity = { ...activity, ledger, progressMs: turn.state.nowMs };
   if (isComplete(ledger)) startReduction(turn, ledger, activity.attempt);
 }
 
@@ -268,7 +268,7 @@ export function continueWithout(turn: Turn, lost: ReadonlyMap<string, string>): 
   const attempt = activity.phase === 'reducing' ? activity.attempt + 1 : activity.attempt;
   const isLost = (incarnation: string) => lost.has(incarnation);
   const { ledger, reopened } = reclaim(activity.ledger, state.generation, isLost, speeds(state));
-  state.activity = { phase: 'computing', ledger, attempt };
+  state.activity = { phase: 'computing', ledger, attempt, progressMs: state.nowMs };
   enqueue(turn, reopened);
   if (isComplete(ledger)) startReduction(turn, ledger, attempt);
 }
@@ -279,8 +279,39 @@ export function beginStep(turn: Turn): void {
   const { run, microBatches } = state.settings;
   state.startedComputing = true;
   const ledger = openLedger(run, state.generation, state.stateStep + 1, microBatches, speeds(state));
-  state.activity = { phase: 'computing', ledger, attempt: 1 };
+  state.activity = { phase: 'computing', ledger, attempt: 1, progressMs: state.nowMs };
   enqueue(turn, ledger.ranges);
+}
+
+/** One that takes no part any more has taken a range from the queue: nobody else will find it there. */
+export function onLeasedByStranger(turn: Turn, job: string): void {
+  const { activity } = turn.state;
+  if (activity.phase !== 'computing') return;
+  if (waiting(activity.ledger).some(({ id }) => id === job)) replanWaiting(turn);
+}
+
+/**
+ * Plans ranges anew that wait although a member has had nothing to do for the heartbeat limit: whoever
+ * took them from the queue is cut off from here, and keeps their locks alive all the same.
+ */
+export function replanUnclaimed(turn: Turn): void {
+  const { activity, nowMs, settings } = turn.state;
+  if (activity.phase !== 'computing' || waiting(activity.ledger).length === 0) return;
+  if (nowMs - activity.progressMs <= settings.heartbeatLimitMs) return;
+  const busy = new Set(
+    activity.ledger.ranges.filter(({ results }) => results === null).map(({ holder }) => holder),
+  );
+  if (members(turn.state).some(({ incarnation }) => !busy.has(incarnation))) replanWaiting(turn);
+}
+
+function replanWaiting(turn: Turn): void {
+  const { state } = turn;
+  const { activity } = state;
+  if (activity.phase !== 'computing') return;
+  const { ledger, reopened } = reclaim(activity.ledger, state.generation, () => false, speeds(state));
+  state.activity = { ...activity, ledger, progressMs: state.nowMs };
+  note(turn, 'warn', 'rangesReplanned', { step: ledger.step, ranges: reopened.length });
+  enqueue(turn, reopened);
 }
 
 function sameVote(a: Vote, b: Vote): boolean {

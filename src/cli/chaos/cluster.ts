@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { messageOf } from '../../base/index.ts';
 import type { Fault } from '../../chaos/index.ts';
+import { createLogger } from '../../logging/index.ts';
 import { type PrivateRedis, type RedisAddress, startPrivateRedis } from '../../queue/index.ts';
 import { type LocalProcess, startLocalProcess, startLocalWorker } from '../local-workers.ts';
 import { Victim } from './victim.ts';
@@ -70,7 +71,8 @@ export class ChaosCluster {
       settle = resolve;
     });
     this.#settle = settle;
-    this.#witness = new Witness(options.workers);
+    const logger = createLogger({ file: join(logDir, 'faults.log'), level: 'info' });
+    this.#witness = new Witness(options.workers, logger);
     this.#redis = new Victim({
       start: () => startPrivateRedis(this.#redisAddress),
       onEnded: (_, killed) => this.#redisEnded(killed),
@@ -178,7 +180,7 @@ export class ChaosCluster {
     let letGo = () => {};
     const begin = () => {
       if (this.#isOver || this.#witness.lastCommit?.step === this.#options.steps) return false;
-      letGo = this.#witness.faultFired(kind);
+      letGo = this.#witness.faultFired(fault);
       return true;
     };
     if (fault.cut !== null) {

@@ -3,8 +3,16 @@
  * refusals, from what the processes log and from what is done to them. It decides nothing.
  */
 import { readFile } from 'node:fs/promises';
-import { systemCodeOf } from '../../base/index.ts';
-import type { CapacityChange, Commit, FaultKind, FiredFault, Join, Refusals } from '../../chaos/index.ts';
+import { type Logger, systemCodeOf } from '../../base/index.ts';
+import type {
+  CapacityChange,
+  Commit,
+  Fault,
+  FaultKind,
+  FiredFault,
+  Join,
+  Refusals,
+} from '../../chaos/index.ts';
 
 export interface Sighting {
   readonly commits: readonly Commit[];
@@ -37,7 +45,11 @@ export class Witness {
   /** Of those who wait for the next commit. */
   readonly #wakers: (() => void)[] = [];
 
-  constructor(numWorkers: number) {
+  readonly #logger: Logger;
+
+  /** Faults go to `logger`, to be read beside what the processes log themselves. */
+  constructor(numWorkers: number, logger: Logger) {
+    this.#logger = logger;
     this.#workers = Array.from({ length: numWorkers }, () => ({ isRunning: false, share: 1, cuts: 0 }));
   }
 
@@ -104,13 +116,15 @@ export class Witness {
   }
 
   /** Returns what is to be called when the victim has been let go. */
-  faultFired(kind: FaultKind): () => void {
+  faultFired({ kind, worker, cut, peer }: Fault): () => void {
     const atMs = performance.now();
+    this.#logger.info('faultFired', { kind, worker, cut, peer });
     // Until it is let go, nothing recovers from it.
     const fault = { kind, atMs, endMs: Number.POSITIVE_INFINITY };
     this.#faults.push(fault);
     return () => {
       fault.endMs = kind.startsWith('kill-') ? atMs : performance.now();
+      this.#logger.info('faultEnded', { kind, worker });
     };
   }
 
