@@ -31,6 +31,7 @@ import { GradientLinks } from './gradient-links.ts';
 import {
   type Ending,
   initialLifecycle,
+  isDeaf,
   type LifecycleEffect,
   type LifecycleEvent,
   type LifecycleState,
@@ -435,6 +436,7 @@ export class CommThread {
     this.#links.tick(nowMs);
     this.#refusals.tell();
     if (this.#runId === '' || this.#closed) return;
+    if (isDeaf(this.#state, this.#deadlines.heartbeatLimitMs)) return;
     const residentBytes = process.memoryUsage.rss();
     this.#send({ type: 'heartbeat', generation: 0, step: this.#stateStep(), attempt: 0, residentBytes });
   }
