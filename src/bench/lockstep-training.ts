@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { assert, silentLogger } from '../base/index.ts';
 import { type LocalProcess, lockstepVersion, startLocalWorker } from '../cli/index.ts';
-import { Coordinator, type CoordinatorState, openRun } from '../coordinator/index.ts';
+import { Coordinator, openRun } from '../coordinator/index.ts';
 import type { PhaseTimes } from '../protocol/index.ts';
 import { startPrivateRedis } from '../queue/index.ts';
 import type { Workload } from './workload.ts';
@@ -26,6 +26,8 @@ export interface TrainedStep {
    * before. Null for the last step, whose times no vote reports any more.
    */
   readonly phases: PhaseTimes | null;
+  /** The shortest time from vote to commit among the workers; null likewise. */
+  readonly settlementMs: number | null;
 }
 
 interface Commit {
@@ -35,6 +37,7 @@ interface Commit {
   readonly atMs: number;
   /** Reported with this step's votes: of the step before. */
   readonly phasesBefore: PhaseTimes | null;
+  readonly settlementBefore: number | null;
 }
 
 /** Trains through the workload once; the measured steps in order. Rejects if the run does not complete. */
@@ -63,7 +66,15 @@ export async function trainLockstep(
       logger: silentLogger,
       listener: {
         onCommitted({ step, tokens, lossSum }, state) {
-          commits.push({ step, tokens, lossSum, atMs: performance.now(), phasesBefore: meanPhases(state) });
+          const times = [...state.workers.values()].flatMap((worker) => worker.times ?? []);
+          commits.push({
+            step,
+            tokens,
+            lossSum,
+            atMs: performance.now(),
+            phasesBefore: meanPhases(times),
+            settlementBefore: times.length === 0 ? null : Math.min(...times.map(({ commit }) => commit)),
+          });
         },
       },
       version: lockstepVersion(),
@@ -71,7 +82,7 @@ export async function trainLockstep(
     const workers = Array.from({ length: numWorkers }, (_, index) =>
       startLocalWorker({
         name: `worker-${index}`,
-        coordinator: coordinator.endpoint,
+        links: ['--coordinator', coordinator.endpoint],
         token,
         dataDir: workload.dataDir,
         logFile: join(dir, `worker-${index}.log`),
@@ -102,8 +113,7 @@ async function firstToEnd(workers: readonly LocalProcess[]): Promise<never> {
   });
 }
 
-function meanPhases(state: CoordinatorState): PhaseTimes | null {
-  const all = [...state.workers.values()].map(({ times }) => times).filter((times) => times !== null);
+function meanPhases(all: readonly PhaseTimes[]): PhaseTimes | null {
   if (all.length === 0) return null;
   const mean = (phase: keyof PhaseTimes) => all.reduce((sum, times) => sum + times[phase], 0) / all.length;
   return {
@@ -126,6 +136,7 @@ function measuredSteps(commits: readonly Commit[], warmupSteps: number): Trained
       milliseconds: atMs - commits[warmupSteps + index - 1]!.atMs,
       loss: lossSum / tokens,
       phases: isWhole ? { ...own, optimizer: phasesBefore.optimizer } : null,
+      settlementMs: commits[warmupSteps + index + 1]?.settlementBefore ?? null,
     };
   });
 }

@@ -12,7 +12,7 @@ import { Command } from 'commander';
 import { LockstepError, messageOf } from '../base/index.ts';
 import { type AllReduceFigures, type AllReduceOptions, compareAllReduce } from './all-reduce.ts';
 import { describeLoad, describeMachine, type MachineLoad, measureLoad } from './machine.ts';
-import { reportAllReduce, reportPhases, reportTraining } from './report.ts';
+import { reportAllReduce, reportFaultTolerance, reportPhases, reportTraining } from './report.ts';
 import { measureStream } from './tcp-stream.ts';
 import { ensureTorch, type TorchEnvironment } from './torch-environment.ts';
 import { compareTraining, type TrainingFigures } from './training.ts';
@@ -124,7 +124,8 @@ async function benchTraining(plan: Plan, findings: Findings, folder: string): Pr
       training.push(await compareTraining(workload, workers, { torch, folder, note }));
     }
   }
-  for (const line of ['', ...reportTraining(training), '', ...reportPhases(training)]) say(line);
+  const tables = [reportTraining(training), reportPhases(training), reportFaultTolerance(training)];
+  for (const lines of tables) for (const line of ['', ...lines]) say(line);
 }
 
 async function benchAllReduce(plan: Plan, findings: Findings, folder: string): Promise<void> {

@@ -47,6 +47,29 @@ export function reportPhases(figures: readonly TrainingFigures[]): string[] {
   ];
 }
 
+export function reportFaultTolerance(figures: readonly TrainingFigures[]): string[] {
+  const percent = (share: number) => `${formatFigure(share * 100)} %`;
+  const rows = figures.flatMap(({ preset, workers, faultTolerance: cost }) =>
+    cost === null
+      ? []
+      : [
+          [
+            preset,
+            String(workers),
+            ...[cost.settlement, cost.digests, cost.total].map(formatFigure),
+            percent(cost.shareOfStep),
+            percent(cost.shareOf250Ms),
+          ],
+        ],
+  );
+  if (rows.length === 0) return [];
+  const columns = ['votes, log, fsync', 'digests', 'sum', 'of its step', 'of a 250 ms step'];
+  return [
+    'what surviving faults costs while there are none, milliseconds per step: medians; the way of the last vote and of the commit, with the record on disk, and two digests of the whole vector',
+    ...renderTable([left('preset'), right('workers'), ...columns.map(right)], rows),
+  ];
+}
+
 export function reportAllReduce(
   figures: readonly AllReduceFigures[],
   stream: Summary | null,

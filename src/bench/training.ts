@@ -8,6 +8,7 @@
 import { z } from 'zod';
 import { messageOf, quantile } from '../base/index.ts';
 import type { PhaseTimes } from '../protocol/index.ts';
+import { costOfFaultTolerance, type FaultToleranceFigures, measureDigests } from './fault-tolerance.ts';
 import { type TrainedStep, trainLockstep } from './lockstep-training.ts';
 import { type Summary, summarize } from './statistics.ts';
 import type { TorchEnvironment } from './torch-environment.ts';
@@ -39,6 +40,7 @@ export interface TrainingFigures {
   readonly lossPeer: number | null;
   /** Medians, in milliseconds. */
   readonly phases: PhaseFigures | null;
+  readonly faultTolerance: FaultToleranceFigures | null;
   /** Why there is no peer. */
   readonly skipped: string | null;
 }
@@ -90,6 +92,11 @@ export async function compareTraining(
     lossLockstep: ours[0]!.loss,
     lossPeer: peer === null ? null : theirs[0]!.loss,
     phases: medianPhases(ours),
+    faultTolerance: costOfFaultTolerance(
+      ours.flatMap(({ settlementMs }) => settlementMs ?? []),
+      ours.map(({ milliseconds }) => milliseconds),
+      measureDigests(workload.numParameters),
+    ),
     skipped,
   };
 }

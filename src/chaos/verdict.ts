@@ -3,7 +3,7 @@
  * struck. Pure. Each broken promise is one sentence; no sentence, no failure.
  */
 import type { FaultKind } from './fault-plan.ts';
-import type { RecoverySummary } from './observations.ts';
+import type { Goodput, JoinSummary, RecoverySummary } from './observations.ts';
 
 /** What the commit log says was counted, against what the configuration asks for. */
 export interface LedgerTally {
@@ -37,8 +37,11 @@ export function tallyLedger(
 }
 
 export interface Refusals {
-  /** Kinds of frames and messages refused at the door, counted once for each reason and process. */
-  readonly frames: number;
+  /**
+   * Frames and messages refused at the door, by reason. What a process refused in the last fraction of a
+   * second before it was killed is not told.
+   */
+  readonly frames: Readonly<Record<string, number>>;
   /** Results of work that the sender did not hold any more. */
   readonly results: number;
   /** Workers that were told they take no part any more, and came back as new ones. */
@@ -60,8 +63,11 @@ export interface Evidence {
   readonly refused: Refusals;
   /** Workers that the coordinator declared lost. */
   readonly workersLost: number;
+  /** Workers that began during the run, as new processes, and within processes that were evicted. */
+  readonly joined: JoinSummary;
+  readonly cameBack: JoinSummary;
   /** Null without a twin to compare with. */
-  readonly goodput: number | null;
+  readonly goodput: Goodput | null;
 }
 
 export interface Verdict extends Evidence {
@@ -90,7 +96,9 @@ function failuresOf(evidence: Evidence): string[] {
   if (doubled > 0) failures.push(`${doubled} micro-batches are counted twice`);
   const idle: FaultKind[] = recoveries.filter(({ fired }) => fired === 0).map(({ kind }) => kind);
   if (idle.length > 0) {
-    failures.push(`the run was over before ${idle.join(', ')} struck: raise --steps or --faults-per-hour`);
+    failures.push(
+      `the run was over before ${idle.join(', ')} struck: raise --steps, --minutes or --faults-per-hour`,
+    );
   }
   for (const exit of unexpectedExits) failures.push(`ended by itself: ${exit}`);
   return failures;

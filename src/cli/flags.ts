@@ -60,10 +60,37 @@ export function atLeastOne(text: string): number {
   return value;
 }
 
+export function moreThanZero(text: string): number {
+  const value = Number(text);
+  if (text.trim() === '' || !(value > 0 && value < Number.POSITIVE_INFINITY))
+    throw new InvalidArgumentError('expected a number above 0');
+  return value;
+}
+
 export function port(text: string): number {
   const value = wholeNumber(text);
   if (value > 65_535) throw new InvalidArgumentError('expected a port number of 0 to 65535');
   return value;
+}
+
+export interface HostAndPort {
+  readonly host: string;
+  /** Null when only a host was given. */
+  readonly port: number | null;
+}
+
+/** `HOST` or `HOST:PORT`; an IPv6 address with a port stands in brackets. */
+export function addressAndPort(text: string): HostAndPort {
+  const match = /^(\[[0-9a-f:.]+\]|[^\s:/@[\]]+)(?::(\d+))?$/i.exec(text);
+  if (match === null) throw new InvalidArgumentError('expected HOST or HOST:PORT');
+  const [, host = '', digits] = match;
+  return { host, port: digits === undefined ? null : port(digits) };
+}
+
+export function hostPort(text: string): string {
+  const { port: given } = addressAndPort(text);
+  if (given === null || given === 0) throw new InvalidArgumentError('expected HOST:PORT');
+  return text;
 }
 
 /** What the flags say, in the shape of the configuration. Throws CONFIG_INVALID for a malformed --set. */

@@ -10,8 +10,9 @@ export const TOKEN_VARIABLE = 'LOCKSTEP_TOKEN';
 
 export interface LocalWorkerOptions {
   readonly name: string;
-  readonly coordinator: string;
   readonly token: string;
+  /** Flags that say where the coordinator is, and how else the worker is linked. */
+  readonly links: readonly string[];
   readonly dataDir: string;
   readonly logFile: string;
   readonly throttleMs: number;
@@ -28,8 +29,8 @@ export interface LocalProcess {
 }
 
 export function startLocalWorker(options: LocalWorkerOptions): LocalProcess {
-  const { name, coordinator, token, dataDir, logFile, throttleMs, onLine } = options;
-  const flags = ['--coordinator', coordinator, '--data', dataDir, '--name', name, '--log-file', logFile];
+  const { name, links, token, dataDir, logFile, throttleMs, onLine } = options;
+  const flags = [...links, '--data', dataDir, '--name', name, '--log-file', logFile];
   if (throttleMs > 0) flags.push('--throttle', String(throttleMs));
   return startLocalProcess(name, ['worker', ...flags], token, onLine);
 }

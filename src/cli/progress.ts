@@ -116,7 +116,9 @@ function sentenceOf(event: string, fields: LogFields): string | null {
     case 'queueTrouble':
       return `the queue: ${reason}`;
     case 'frameRefused':
-      return `a frame was refused: ${reason}`;
+      return fields.count === 1
+        ? `a frame was refused: ${reason}`
+        : `${fields.count} frames were refused: ${reason}`;
     default:
       return null;
   }

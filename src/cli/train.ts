@@ -76,7 +76,7 @@ async function trainWith(
   const workers = Array.from({ length: flags.workers }, (_, index) =>
     startLocalWorker({
       name: `worker-${index}`,
-      coordinator: coordinator.endpoint,
+      links: ['--coordinator', coordinator.endpoint],
       token,
       dataDir: flags.data,
       logFile: join(run.dir, 'logs', `worker-${index}.log`),

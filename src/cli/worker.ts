@@ -4,7 +4,7 @@ import type { Command } from 'commander';
 import { LockstepError } from '../base/index.ts';
 import { startWorker, type WorkerOptions } from '../worker/index.ts';
 import { tokenFromEnvironment } from './coordinator.ts';
-import { wholeNumber } from './flags.ts';
+import { addressAndPort, type HostAndPort, hostPort, port, wholeNumber } from './flags.ts';
 import { runCommand } from './terminal.ts';
 
 interface WorkerFlags {
@@ -12,7 +12,10 @@ interface WorkerFlags {
   readonly data: string;
   readonly name?: string;
   readonly host: string;
-  readonly advertise?: string;
+  readonly port: number;
+  readonly advertise?: HostAndPort;
+  readonly redisVia?: string;
+  readonly httpVia?: string;
   readonly logFile?: string;
   readonly throttle: number;
 }
@@ -25,9 +28,17 @@ export function addWorkerCommand(program: Command): void {
     .requiredOption('--data <dir>', "this host's copy of the run's data set")
     .option('--name <name>', 'name within the run (default: worker-N)')
     .option('--host <address>', 'interface to listen on for other workers', '127.0.0.1')
+    .option('--port <n>', 'port to listen on for other workers; 0 takes a free one', port, 0)
     .option(
-      '--advertise <address>',
-      'address that other workers are told (default: --host, or the host name for 0.0.0.0)',
+      '--advertise <address[:port]>',
+      'where other workers reach this one (default: --host, or the host name for 0.0.0.0; --port)',
+      addressAndPort,
+    )
+    .option('--redis-via <host:port>', 'Redis as this worker reaches it, through a tunnel', hostPort)
+    .option(
+      '--http-via <host:port>',
+      "the coordinator's port for checkpoint transfer as this worker reaches it",
+      hostPort,
     )
     .option('--log-file <file>', 'append log lines to a file (default: standard error)')
     .option('--throttle <ms>', 'wait so long after each micro-batch (to play a slow device)', wholeNumber, 0)
@@ -40,7 +51,11 @@ async function work(flags: WorkerFlags): Promise<number> {
     token: tokenFromEnvironment(),
     name: flags.name ?? null,
     host: flags.host,
-    advertisedHost: flags.advertise ?? (flags.host === '0.0.0.0' ? hostname() : flags.host),
+    port: flags.port,
+    advertisedHost: flags.advertise?.host ?? (flags.host === '0.0.0.0' ? hostname() : flags.host),
+    advertisedPort: flags.advertise?.port ?? null,
+    redisVia: flags.redisVia ?? null,
+    httpVia: flags.httpVia ?? null,
     dataDir: flags.data,
     throttleMs: flags.throttle,
     log: { file: flags.logFile ?? null, level: 'info' },

@@ -33,6 +33,8 @@ import type {
 } from './state.ts';
 import { StateServer } from './state-server.ts';
 
+/** What a message is refused for whose sender is told that it was evicted. */
+const STALE_INCARNATION = 'a message of an incarnation that takes no part any more';
 /** When to look again for the worker whose connection closed. */
 const PROBE_DELAYS_MS = [20, 100];
 /** How often the machine is told the time: slots are taken back from stragglers no finer than this. */
@@ -73,6 +75,7 @@ export class Coordinator {
   readonly #control: ControlServer<WorkerMessage>;
   readonly #server: StateServer;
   readonly #producer: JobProducer;
+  readonly #refusals: Refusals;
   readonly #incarnation = randomUUID();
   readonly #settle: (outcome: Outcome) => void;
   readonly #reject: (error: unknown) => void;
@@ -128,7 +131,7 @@ export class Coordinator {
         onError: (reason) => options.logger.warn('queueTrouble', { reason }),
         onReconnected: () => coordinator?.post({ type: 'queueEmptied' }),
       });
-      coordinator = new Coordinator(options, deadlines, server, control, producer);
+      coordinator = new Coordinator(options, deadlines, server, control, producer, refusals);
       return coordinator;
     } catch (error) {
       await control?.close();
@@ -143,6 +146,7 @@ export class Coordinator {
     server: StateServer,
     control: ControlServer<WorkerMessage>,
     producer: JobProducer,
+    refusals: Refusals,
   ) {
     const { run } = options;
     this.#options = options;
@@ -151,6 +155,7 @@ export class Coordinator {
     this.#control = control;
     this.#producer = producer;
     this.#checkpoints = new CheckpointKeeper(run, options.version, (event) => this.post(event));
+    this.#refusals = refusals;
     const port = control.endpoint.slice(control.endpoint.lastIndexOf(':') + 1);
     this.endpoint = `tcp://${options.advertisedHost}:${port}`;
     this.#state = initialState(
@@ -232,6 +237,7 @@ export class Coordinator {
     if (this.#closed) return;
     this.#closed = true;
     if (this.#timer !== null) clearInterval(this.#timer);
+    this.#refusals.tell();
     await this.#checkpoints.settled();
     await this.#control.close();
     await this.#server.close();
@@ -265,6 +271,7 @@ export class Coordinator {
   async #carryOut(effect: CoordinatorEffect): Promise<void> {
     switch (effect.type) {
       case 'send':
+        if (effect.message.type === 'evicted') this.#refusals.add(STALE_INCARNATION);
         this.#control.send(effect.to, { ...this.#envelope(), ...effect.message });
         return;
       case 'welcome':
@@ -350,6 +357,7 @@ export class Coordinator {
     if (nowMs - this.#lastHeartbeatMs >= this.#heartbeatIntervalMs) {
       this.#lastHeartbeatMs = nowMs;
       this.#sendHeartbeats();
+      this.#refusals.tell();
     }
     this.#tellTime();
   }

@@ -36,10 +36,12 @@ import {
   onComputed,
   onHandedBack,
   onLeased,
+  onLeasedByStranger,
   onNotFinite,
   onReduceFailed,
   onVote,
   rebalance,
+  replanUnclaimed,
 } from './step.ts';
 import { hasHands, members, note, participants, refuse, say, type Turn, updateWorker } from './turn.ts';
 import type { Verdict } from './verdict.ts';
@@ -98,6 +100,7 @@ function takeIn(turn: Turn, event: CoordinatorEvent): Failure | null {
       turn.state.nowMs = event.nowMs;
       startWaiting(turn);
       loseWorkers(turn, silentWorkers(turn.state));
+      replanUnclaimed(turn);
       return null;
     case 'messageArrived':
       return onMessage(turn, event.message);
@@ -136,6 +139,7 @@ function onMessage(turn: Turn, message: WorkerMessage): Failure | null {
   if (worker === undefined) {
     // Declared lost while it was frozen or cut off, or known to a coordinator that has died since.
     say(turn, incarnation, { type: 'evicted', reason: 'this incarnation takes no part any more' });
+    if (message.type === 'leased') onLeasedByStranger(turn, message.job);
     return null;
   }
   updateWorker(turn, incarnation, { lastHeardMs: turn.state.nowMs });

@@ -93,7 +93,13 @@ export interface Awaited {
 export type Activity =
   /** Nothing is planned: members are missing, or joiners must take the state first. */
   | { readonly phase: 'gathering' }
-  | { readonly phase: 'computing'; readonly ledger: Ledger; readonly attempt: number }
+  | {
+      readonly phase: 'computing';
+      readonly ledger: Ledger;
+      readonly attempt: number;
+      /** When a range was last planned, leased or computed. */
+      readonly progressMs: number;
+    }
   | {
       readonly phase: 'reducing';
       readonly ledger: Ledger;

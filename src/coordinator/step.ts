@@ -9,6 +9,7 @@ import {
   complete,
   handBack,
   isComplete,
+  isOpen,
   type Ledger,
   lease,
   noteTakingBack,
@@ -21,7 +22,17 @@ import {
 import { learningRateAt } from './schedule.ts';
 import type { CommittedStep, Failure, RecordedStep, Vote, WorkerRecord } from './state.ts';
 import { planTakeBack } from './take-back.ts';
-import { hands, hasHands, members, note, participants, say, speeds, type Turn, updateWorker } from './turn.ts';
+import {
+  hands,
+  hasHands,
+  members,
+  note,
+  participants,
+  say,
+  speeds,
+  type Turn,
+  updateWorker,
+} from './turn.ts';
 import { GO_ON, majorityOf, type Verdict } from './verdict.ts';
 
 /** Reductions of one step that may fail in a row before the run stops: then it is no passing fault. */
@@ -56,7 +67,7 @@ export function onLeased(
     deny(verdict.reason);
     return;
   }
-  turn.state.activity = { ...activity, ledger: verdict.ledger };
+  turn.state.activity = { ...activity, ledger: verdict.ledger, progressMs: turn.state.nowMs };
   say(turn, worker.incarnation, { type: 'granted', job: message.job });
 }
 
@@ -76,7 +87,7 @@ export function onComputed(
   const measured = (results.length * 1000) / Math.max(message.milliseconds, 0.001);
   const speed = worker.speed === null ? measured : worker.speed + SPEED_SMOOTHING * (measured - worker.speed);
   updateWorker(turn, worker.incarnation, { speed });
-  turn.state.activity = { ...activity, ledger };
+  turn.state.activity = { ...activity, ledger, progressMs: turn.state.nowMs };
   if (isComplete(ledger)) startReduction(turn, ledger, activity.attempt);
 }
 
@@ -390,7 +401,7 @@ export function continueWithout(turn: Turn, lost: ReadonlyMap<string, string>, r
     state.activity = { phase: 'gathering' };
     return;
   }
-  state.activity = { phase: 'computing', ledger, attempt };
+  state.activity = { phase: 'computing', ledger, attempt, progressMs: state.nowMs };
   enqueue(turn, reopened);
   if (isComplete(ledger)) startReduction(turn, ledger, attempt);
 }
@@ -401,8 +412,40 @@ export function beginStep(turn: Turn): void {
   const { run, microBatches } = state.settings;
   state.startedComputing = true;
   const ledger = openLedger(run, state.generation, state.stateStep + 1, microBatches, speeds(state));
-  state.activity = { phase: 'computing', ledger, attempt: 1 };
+  state.activity = { phase: 'computing', ledger, attempt: 1, progressMs: state.nowMs };
   enqueue(turn, ledger.ranges);
+}
+
+/** One that takes no part any more has taken a range from the queue: nobody else will find it there. */
+export function onLeasedByStranger(turn: Turn, job: string): void {
+  const { activity } = turn.state;
+  if (activity.phase !== 'computing') return;
+  if (waiting(activity.ledger).some(({ id }) => id === job)) replanWaiting(turn);
+}
+
+/**
+ * Plans ranges anew that wait although a member has had nothing to do for the heartbeat limit: whoever
+ * took them from the queue is cut off from here, and keeps their locks alive all the same.
+ */
+export function replanUnclaimed(turn: Turn): void {
+  const { activity, nowMs, settings } = turn.state;
+  if (activity.phase !== 'computing' || waiting(activity.ledger).length === 0) return;
+  if (nowMs - activity.progressMs <= settings.heartbeatLimitMs) return;
+  const busy = new Set(activity.ledger.ranges.filter(isOpen).map(({ holder }) => holder));
+  const isIdle = hands(turn.state).some(
+    ({ incarnation, takesSlots }) => takesSlots && !busy.has(incarnation),
+  );
+  if (isIdle) replanWaiting(turn);
+}
+
+function replanWaiting(turn: Turn): void {
+  const { state } = turn;
+  const { activity } = state;
+  if (activity.phase !== 'computing') return;
+  const { ledger, reopened } = reclaim(activity.ledger, state.generation, () => false, speeds(state));
+  state.activity = { ...activity, ledger, progressMs: state.nowMs };
+  note(turn, 'warn', 'rangesReplanned', { step: ledger.step, ranges: reopened.length });
+  enqueue(turn, reopened);
 }
 
 function enqueue(turn: Turn, ranges: readonly RangeRecord[]): void {

@@ -21,7 +21,7 @@ import {
 } from '../protocol/index.ts';
 import { checkRedis, JobConsumer } from '../queue/index.ts';
 import { GradientLinks } from './gradient-links.ts';
-import { initialLifecycle, transition } from './lifecycle.ts';
+import { initialLifecycle, isDeaf, transition } from './lifecycle.ts';
 import type {
   Ending,
   LifecycleEffect,
@@ -45,9 +45,15 @@ export interface CommOptions {
   readonly coordinator: string;
   readonly token: string;
   readonly name: string | null;
-  /** Interface to listen on for peers, and the address peers are told. */
+  /** Interface and port to listen on for peers; port 0 takes a free one. */
   readonly host: string;
+  readonly port: number;
+  /** What peers are told; port null is the one listened on. */
   readonly advertisedHost: string;
+  readonly advertisedPort: number | null;
+  /** HOST:PORT where this worker reaches Redis and the coordinator's HTTP side; null is where the coordinator says. */
+  readonly redisVia: string | null;
+  readonly httpVia: string | null;
   /** The incarnation that this process had before, or null. */
   readonly formerly: string | null;
   /** The reduced gradient that the comm thread before this one left in its place. */
@@ -110,7 +116,7 @@ export class CommThread {
     const refusals = new Refusals(ports.logger);
     // The socket listens before the object stands; nobody knows its address until the object says it.
     let comm: CommThread | null = null;
-    const links = await GradientLinks.bind(options.host, key, {
+    const links = await GradientLinks.bind(options.host, options.port, key, {
       onRefused: (reason) => refusals.add(reason),
       onStalled: (reason) => comm?.failAttempt(reason),
       onBroken: (error) => comm?.endWith(error),
@@ -208,6 +214,7 @@ export class CommThread {
     if (this.#closed) return;
     this.#closed = true;
     if (this.#timer !== null) clearInterval(this.#timer);
+    this.#refusals.tell();
     // Whatever the compute thread still works on is for nobody.
     for (const { gate } of this.#givenJobs.values()) gate.limit(0);
     this.#links.close();
@@ -314,6 +321,7 @@ export class CommThread {
   }
 
   #sayHello(): void {
+    const { advertisedHost, advertisedPort } = this.#options;
     this.#send({
       type: 'hello',
       generation: 0,
@@ -323,7 +331,7 @@ export class CommThread {
       formerly: this.#options.formerly,
       host: hostname(),
       pid: process.pid,
-      peerEndpoint: `tcp://${this.#options.advertisedHost}:${this.#links.port}`,
+      peerEndpoint: `tcp://${advertisedHost}:${advertisedPort ?? this.#links.port}`,
     });
   }
 
@@ -343,9 +351,11 @@ export class CommThread {
     this.#clock.changeInterval(this.#deadlines.heartbeatIntervalMs);
     this.#links.join(this.#runId, this.#deadlines.reductionSilenceMs);
     this.#post({ type: 'configured', coordinatorLimitMs: this.#deadlines.coordinatorLimitMs });
-    await checkRedis(welcome.redisUrl, this.#deadlines.connectLimitMs);
+    const { redisVia, httpVia } = this.#options;
+    const redisUrl = rerouted(welcome.redisUrl, redisVia);
+    await checkRedis(redisUrl, this.#deadlines.connectLimitMs);
     const consumer = await JobConsumer.open(
-      welcome.redisUrl,
+      redisUrl,
       welcome.queueName,
       this.#incarnation,
       this.#deadlines,
@@ -357,7 +367,7 @@ export class CommThread {
       pieceFloats: config.network.pieceBytes / 4,
       transfer: {
         pieceLimitMs: this.#deadlines.coordinatorLimitMs,
-        httpUrl: welcome.httpUrl,
+        httpUrl: rerouted(welcome.httpUrl, httpVia).replace(/\/$/, ''),
         run: welcome.run,
         key: deriveKey(this.#options.token, 'http'),
       },
@@ -487,7 +497,9 @@ export class CommThread {
     const nowMs = this.#clock.tick(performance.now());
     this.#post({ type: 'tick', nowMs });
     this.#links.tick(nowMs);
+    this.#refusals.tell();
     if (this.#runId === '' || this.#closed) return;
+    if (isDeaf(this.#state, this.#deadlines.heartbeatLimitMs)) return;
     const residentBytes = process.memoryUsage.rss();
     this.#send({ type: 'heartbeat', generation: 0, step: this.#stateStep(), attempt: 0, residentBytes });
   }
@@ -506,6 +518,14 @@ export class CommThread {
     assert(this.#replica !== null, 'the compute thread is prepared');
     return this.#replica;
   }
+}
+
+/** The URL with another host and port; what else it holds, as a password, stays. */
+function rerouted(url: string, via: string | null): string {
+  if (via === null) return url;
+  const changed = new URL(url);
+  changed.host = via;
+  return changed.href;
 }
 
 function emptyTimes(): { -readonly [K in keyof PhaseTimes]: number } {

@@ -36,9 +36,15 @@ export class GradientLinks {
   #look: (() => void) | null = null;
   #closed = false;
 
-  /** Listens on a free port of `host`. Throws ADDRESS_IN_USE. */
-  static async bind(host: string, key: FrameKey, handlers: GradientLinkHandlers): Promise<GradientLinks> {
-    return new GradientLinks(await PeerReceiver.bind(`tcp://${host}:*`, key), key, handlers);
+  /** Listens on `port` of `host`; 0 takes a free one. Throws ADDRESS_IN_USE. */
+  static async bind(
+    host: string,
+    port: number,
+    key: FrameKey,
+    handlers: GradientLinkHandlers,
+  ): Promise<GradientLinks> {
+    const address = `tcp://${host}:${port === 0 ? '*' : port}`;
+    return new GradientLinks(await PeerReceiver.bind(address, key), key, handlers);
   }
 
   private constructor(receiver: PeerReceiver, key: FrameKey, handlers: GradientLinkHandlers) {

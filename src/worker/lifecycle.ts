@@ -59,6 +59,15 @@ export function transition(
   return turn;
 }
 
+/**
+ * Whether the coordinator, which speaks several times within the limit, has not been heard for so long. One
+ * that is deaf falls silent itself: it can be given nothing to do, and must be missed like one that is gone,
+ * although on a link that is cut in one direction only it could still be heard.
+ */
+export function isDeaf({ nowMs, lastHeardMs }: LifecycleState, heartbeatLimitMs: number): boolean {
+  return nowMs - lastHeardMs > heartbeatLimitMs;
+}
+
 function onTick(turn: Turn, nowMs: number): void {
   turn.state = { ...turn.state, nowMs };
   const { life, settings, lastHeardMs } = turn.state;

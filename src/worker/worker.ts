@@ -45,7 +45,7 @@ export interface RunningWorker {
  * so that nothing of before can be taken for its own, but with engine, data and state as they are.
  */
 export function startWorker(options: WorkerOptions): RunningWorker {
-  const { dataDir, throttleMs, log } = options;
+  const { dataDir, throttleMs, log, ...comm } = options;
   const logger = createLogger(log).child({ role: 'worker' });
   let link: CommLink | null = null;
   let isAskedToLeave = false;
@@ -58,7 +58,7 @@ export function startWorker(options: WorkerOptions): RunningWorker {
       pending: null,
     };
     for (;;) {
-      link = startCommThread({ ...commOptionsOf(options), ...identity }, log, compute);
+      link = startCommThread({ ...comm, ...identity }, log, compute);
       if (isAskedToLeave) link.drain();
       const ending = await link.ended;
       await link.close();
@@ -78,10 +78,6 @@ export function startWorker(options: WorkerOptions): RunningWorker {
       link?.drain();
     },
   };
-}
-
-function commOptionsOf({ coordinator, token, host, advertisedHost }: WorkerOptions) {
-  return { coordinator, token, host, advertisedHost };
 }
 
 /** One comm thread, as the compute thread's side sees it. */

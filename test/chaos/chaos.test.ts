@@ -6,30 +6,41 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { Verdict } from '../../src/chaos/index.ts';
-import { preparedFolder, processesMentioning, run, start } from '../support/lockstep-command.ts';
+import { FAULT_KINDS, type Verdict } from '../../src/chaos/index.ts';
+import {
+  digestOf,
+  preparedFolder,
+  processesMentioning,
+  run,
+  start,
+  succeed,
+} from '../support/lockstep-command.ts';
 
 const LIMIT_MS = 240_000;
-const STEPS = 14;
-/** Its first four faults strike within 11 s and well apart; the fifth comes after half a minute. */
-const PLAN = ['--faults-per-hour', '720', '--fault-seed', '7976'];
+const STEPS = 8;
+/** Each of the fifteen kinds strikes once within 32 s, about a second apart at least, and nothing after them. */
+const PLAN = ['--minutes', '0.58', '--faults-per-hour', '1600', '--fault-seed', '6836', '--workers', '3'];
 
 let dir = '';
 let data = '';
 let remove = () => {};
-/** Of the undisturbed twin, as the first test finds it. */
+/** Of an undisturbed run of `STEPS` steps. */
 let undisturbed = '';
 
 beforeAll(async () => {
   ({ dir, data, remove } = await preparedFolder());
+  const calm = join(dir, 'undisturbed');
+  await succeed(['train', '--data', data, '--run', calm, '--steps', String(STEPS)]);
+  undisturbed = (await digestOf(calm)).split(' ')[0]!;
 }, LIMIT_MS);
 afterAll(() => remove());
 
 function chaosArgs(name: string, ...more: string[]): string[] {
-  const settings = ['--steps', String(STEPS), '--set', 'checkpoint.every=4'];
-  const network = ['--set', 'network.heartbeatLimitMs=1000'];
-  return ['chaos', '--data', data, '--run', join(dir, name), ...settings, ...network, ...more, '--json'];
+  const settings = ['--set', 'checkpoint.every=4', '--set', 'network.heartbeatLimitMs=1000'];
+  return ['chaos', '--data', data, '--run', join(dir, name), ...settings, ...more, '--json'];
 }
+
+const steps = ['--steps', String(STEPS)];
 
 function verdictIn(stdout: string): Verdict {
   const lines = stdout.trim().split('\n');
@@ -58,24 +69,23 @@ function isStopped(pid: number): boolean {
 }
 
 describe('lockstep chaos', () => {
-  it('passes a run whose workers, coordinator and Redis are killed and frozen', {
-    timeout: LIMIT_MS,
-  }, async () => {
-    const faults = ['kill-worker', 'freeze-worker', 'kill-coordinator', 'kill-redis'];
-    const { code, stdout, stderr } = await run(
-      chaosArgs('struck', '--faults', faults.join(','), '--throttle', '400', ...PLAN),
-    );
+  it('passes a run that every kind of fault struck, by the clock', { timeout: LIMIT_MS }, async () => {
+    const { code, stdout, stderr } = await run(chaosArgs('struck', '--throttle', '100', ...PLAN));
     const verdict = verdictIn(stdout);
-    undisturbed = verdict.expectedDigest;
     expect(verdict.failures, stderr).toEqual([]);
     expect(code).toBe(0);
     expect(verdict.digest).toBe(verdict.expectedDigest);
-    expect(verdict.ledger).toEqual({ steps: STEPS, stepsExpected: STEPS, lost: 0, doubled: 0 });
-    expect(verdict.recoveries.map(({ kind }) => kind)).toEqual(faults);
-    for (const { fired, kind } of verdict.recoveries) expect(fired, kind).toBeGreaterThan(0);
+    const { lost, doubled, steps: committed, stepsExpected } = verdict.ledger;
+    expect({ lost, doubled, committed }).toEqual({ lost: 0, doubled: 0, committed: stepsExpected });
+    expect(verdict.recoveries.map(({ kind, fired }) => [kind, fired])).toEqual(
+      FAULT_KINDS.map((kind) => [kind, 1]),
+    );
     expect(verdict.workersLost).toBeGreaterThan(0);
     expect(verdict.refused.evictions, 'the coordinator that came back knew no worker').toBeGreaterThan(0);
-    expect(verdict.goodput).toBeGreaterThan(0);
+    expect(verdict.joined.begun, 'the killed worker was started anew').toBe(1);
+    expect(verdict.goodput?.share).toBeGreaterThan(0);
+    const kept: unknown = JSON.parse(readFileSync(join(dir, 'struck', 'verdict.json'), 'utf8'));
+    expect(kept, 'the verdict is kept in a file as well').toEqual(JSON.parse(stdout));
     expect(processesMentioning(join(dir, 'struck')), 'no process is left behind').toEqual([]);
   });
 
@@ -84,14 +94,14 @@ describe('lockstep chaos', () => {
   }, async () => {
     const other = undisturbed.replace(/^./, (digit) => (digit === '0' ? '1' : '0'));
     const calm = ['--workers', '2', '--faults', 'kill-worker', '--faults-per-hour', '1'];
-    const { code, stdout, stderr } = await run(chaosArgs('calm', ...calm, '--expect', other));
+    const { code, stdout, stderr } = await run(chaosArgs('calm', ...steps, ...calm, '--expect', other));
     expect(code, stderr).toBe(1);
     const verdict = verdictIn(stdout);
     expect(verdict.ok).toBe(false);
     expect(verdict.digest).toBe(undisturbed);
     expect(verdict.failures).toEqual([
       `the weights have digest ${undisturbed}, those of the undisturbed run ${other}`,
-      'the run was over before kill-worker struck: raise --steps or --faults-per-hour',
+      'the run was over before kill-worker struck: raise --steps, --minutes or --faults-per-hour',
     ]);
   });
 
@@ -104,7 +114,7 @@ describe('lockstep chaos', () => {
       const name = `ended-by-${signal}`;
       // Someone is frozen nearly all the time: the frozen cannot be asked to go.
       const frozen = ['--faults', 'freeze-worker', '--faults-per-hour', '7200', '--throttle', '300'];
-      const chaos = start(chaosArgs(name, ...frozen, '--expect', undisturbed));
+      const chaos = start(chaosArgs(name, ...steps, ...frozen, '--expect', undisturbed));
       const folder = join(dir, name);
       let isRunning = true;
       void chaos.finished.then(() => {
@@ -123,6 +133,10 @@ describe('lockstep chaos', () => {
     [['--expect', 'abc'], /--expect abc: expected a digest of 64 hex digits/],
     [['--faults', 'kill-worker,burn-worker'], /expected kinds of kill-worker/],
     [['--workers', '0'], /expected 1 or more/],
+    [['--workers', '1'], /--workers 1: cut-worker-peer needs 2 or more/],
+    [['--minutes', '0'], /expected a number above 0/],
+    [['--minutes', '1', '--steps', '9'], /--minutes 1 with --steps 9: one of them ends the run/],
+    [['--minutes', '1', '--expect', 'a'.repeat(64)], /--expect with --minutes 1: .*use --steps/],
   ])('refuses %j in one line, and writes nothing', async (flags, said) => {
     const { code, stderr } = await run(chaosArgs('refused', ...flags));
     expect(code).toBe(1);

@@ -62,6 +62,16 @@ function writeConfig(text: string): string {
 
 describe('flags and configuration', () => {
   it.each([
+    ['--advertise', 'a:b:c', /--advertise.*expected HOST or HOST:PORT/],
+    ['--advertise', 'head:70000', /--advertise.*expected a port number of 0 to 65535/],
+    ['--redis-via', 'head', /--redis-via.*expected HOST:PORT/],
+    ['--http-via', 'http://head:7701', /--http-via.*expected HOST or HOST:PORT/],
+  ])('a worker with %s %s', async (flag, value, said) => {
+    const place = ['--coordinator', 'tcp://127.0.0.1:7700', '--data', data];
+    expect(await complaintOf(['worker', ...place, flag, value])).toMatch(said);
+  });
+
+  it.each([
     [
       'an unknown preset',
       ['--preset', 'gigantic'],

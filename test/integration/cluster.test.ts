@@ -5,6 +5,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { LinkProxy } from '../../src/cli/chaos/link-proxy.ts';
 import {
   checkRedis,
   findRedisServer,
@@ -180,6 +181,29 @@ describe('a cluster', () => {
     expect(committedSteps(join(dir, 'orphaned'))).toEqual(
       Array.from({ length: STEPS }, (_, index) => index + 1),
     );
+  });
+
+  it('goes on without a worker that is heard but hears nothing', { timeout: LIMIT_MS }, async () => {
+    const cluster = await startCoordinator('deaf', ...settings, '--min-workers', '2');
+    const proxy = await LinkProxy.listen(Number(new URL(cluster.endpoint).port));
+    const near = startWorker(cluster, { name: 'near' });
+    const deaf = startWorker({ ...cluster, endpoint: `tcp://127.0.0.1:${proxy.port}` }, { name: 'deaf' });
+    try {
+      await cluster.coordinator.untilLogged(isCommit(3));
+      const heal = proxy.cut('inward', 'near');
+      const lost = await cluster.coordinator.untilLogged(
+        (line) => line.event === 'workerLost' && line.worker === 'deaf',
+      );
+      expect(lost.reason).toMatch(/silent for \d+ ms/);
+      heal();
+      const { code, stderr } = await cluster.coordinator.finished;
+      expect(code, stderr).toBe(0);
+      expect((await near.finished).code).toBe(0);
+      expect(await digestOf(join(dir, 'deaf'))).toBe(alone);
+    } finally {
+      deaf.kill('SIGKILL');
+      await proxy.close();
+    }
   });
 
   it('goes on when Redis is killed and comes back empty', { timeout: LIMIT_MS }, async () => {

@@ -93,9 +93,12 @@ export const PLANTED_FAULTS: Readonly<Record<string, Partial<Parts>>> = {
         : [effect];
     }),
   },
-  'the coordinator does not fill a queue that was emptied': {
-    coordinate: (state, event) =>
-      event.type === 'queueEmptied' ? { state, effects: [] } : coordinate(state, event),
+  'the coordinator neither fills a queue that was emptied nor plans anew what nobody claims': {
+    coordinate: (state, event) => {
+      const next = coordinate(state, event);
+      if (event.type !== 'queueEmptied' && event.type !== 'tick') return next;
+      return { ...next, effects: next.effects.filter(({ type }) => type !== 'enqueue') };
+    },
   },
   'the coordinator never misses a silent worker': {
     coordinate: (state, event) => coordinate(state, event.type === 'tick' ? { ...event, nowMs: 0 } : event),

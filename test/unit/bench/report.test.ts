@@ -2,7 +2,12 @@
 import { describe, expect, test } from 'vitest';
 import type { AllReduceFigures } from '../../../src/bench/all-reduce.ts';
 import { describeLoad, parseLoadAverages, processorShares } from '../../../src/bench/machine.ts';
-import { reportAllReduce, reportPhases, reportTraining } from '../../../src/bench/report.ts';
+import {
+  reportAllReduce,
+  reportFaultTolerance,
+  reportPhases,
+  reportTraining,
+} from '../../../src/bench/report.ts';
 import { formatFigure, formatSummary, renderTable } from '../../../src/bench/table.ts';
 import type { TrainingFigures } from '../../../src/bench/training.ts';
 
@@ -15,6 +20,7 @@ const training: TrainingFigures = {
   ratio: 0.5,
   lossLockstep: 7.5,
   lossPeer: 7.6,
+  faultTolerance: { settlement: 2, digests: 0.5, total: 2.5, shareOfStep: 0.003, shareOf250Ms: 0.01 },
   phases: { data: 3.21, compute: 800, reduce: 12, commit: 1.5, optimizer: 4, rest: 20, step: 841 },
   skipped: null,
 };
@@ -88,6 +94,12 @@ describe('report', () => {
     ]);
     expect(row?.split(/ +/).slice(2)).toEqual(['3.21', '800', '12.0', '1.50', '4.00', '20.0', '841']);
     expect(reportPhases([{ ...training, phases: null }])).toEqual([]);
+  });
+
+  test('the cost of fault tolerance is told in time and as shares', () => {
+    const [, , row] = reportFaultTolerance([training]);
+    expect(row).toMatch(/^tiny +2 +2\.00 +0\.500 +2\.50 +0\.300 % +1\.00 %$/);
+    expect(reportFaultTolerance([{ ...training, faultTolerance: null }])).toEqual([]);
   });
 
   test('an all-reduce over more processes than cores says so', () => {

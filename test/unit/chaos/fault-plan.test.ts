@@ -1,7 +1,13 @@
 /** The fault plan: had again from its seed, fair among kinds, and at the rate that was asked for. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { FAULT_KINDS, type Fault, type FaultPlanOptions, planFaults } from '../../../src/chaos/index.ts';
+import {
+  CUT_MODES,
+  FAULT_KINDS,
+  type Fault,
+  type FaultPlanOptions,
+  planFaults,
+} from '../../../src/chaos/index.ts';
 
 const OPTIONS: FaultPlanOptions = {
   seed: 7,
@@ -48,11 +54,15 @@ describe('the fault plan', () => {
           expect(struck.map(({ kind }) => kind).sort()).toEqual([...kinds].sort());
         }
         let earlierMs = 0;
-        for (const { atMs, kind, worker, durationMs } of faults) {
+        for (const { atMs, kind, worker, durationMs, cut, peer } of faults) {
           expect(atMs).toBeGreaterThanOrEqual(earlierMs);
           earlierMs = atMs;
-          if (kind.endsWith('-worker')) expect(worker !== null && worker >= 0 && worker < workers).toBe(true);
+          if (kind.split('-')[1] === 'worker')
+            expect(worker !== null && worker >= 0 && worker < workers).toBe(true);
           else expect(worker).toBeNull();
+          expect(cut !== null).toBe(kind.startsWith('cut-'));
+          expect(peer !== null).toBe(kind === 'cut-worker-peer');
+          if (peer !== null) expect(peer).toBeLessThan(Math.max(1, workers - 1));
           if (kind.startsWith('kill-')) expect(durationMs).toBe(0);
           else {
             expect(durationMs).toBeGreaterThanOrEqual(heartbeatLimitMs / 2);
@@ -61,6 +71,12 @@ describe('the fault plan', () => {
         }
       }),
     );
+  });
+
+  test('cuts in every way there is', () => {
+    const faults = firstFaults({ ...OPTIONS, kinds: ['cut-worker-peer'] }, 60);
+    expect(new Set(faults.map(({ cut }) => cut))).toEqual(new Set(CUT_MODES));
+    expect(new Set(faults.map(({ peer }) => peer))).toEqual(new Set([0, 1]));
   });
 
   test('keeps its times and victims when other kinds are asked for in their place', () => {
@@ -85,14 +101,18 @@ describe('the fault plan', () => {
       [
         {
           "atMs": 130696.81793948768,
+          "cut": null,
           "durationMs": 0,
           "kind": "kill-worker",
+          "peer": null,
           "worker": 2,
         },
         {
           "atMs": 189178.01243834352,
+          "cut": null,
           "durationMs": 0,
           "kind": "kill-worker",
+          "peer": null,
           "worker": 0,
         },
       ]

@@ -1,8 +1,10 @@
 /** The verdict passes only when nothing was broken, and says each thing that was. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { type Evidence, judge, tallyLedger } from '../../../src/chaos/index.ts';
+import { type Evidence, type JoinSummary, judge, tallyLedger } from '../../../src/chaos/index.ts';
 
+const NO_TIMES = { p50Ms: null, p99Ms: null, maxMs: null };
+const NOBODY: JoinSummary = { begun: 0, contributed: 0, fromStart: NO_TIMES, fromHello: NO_TIMES };
 const KEPT: Evidence = {
   trouble: null,
   expectedDigest: 'a'.repeat(64),
@@ -11,9 +13,11 @@ const KEPT: Evidence = {
   ledger: { steps: 4, stepsExpected: 4, lost: 0, doubled: 0 },
   recoveries: [{ kind: 'kill-worker', fired: 2, recovered: 1, p50Ms: 10, p99Ms: 10, maxMs: 10 }],
   unexpectedExits: [],
-  refused: { frames: 3, results: 1, evictions: 2 },
+  refused: { frames: { 'of an attempt that is over': 3 }, results: 1, evictions: 2 },
   workersLost: 2,
-  goodput: 0.1,
+  joined: NOBODY,
+  cameBack: NOBODY,
+  goodput: { share: 0.1, tokensPerWorkerSecond: 10, tokensPerWorkerSecondOfTwin: 100 },
 };
 
 describe('the verdict', () => {

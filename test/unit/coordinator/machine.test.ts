@@ -192,6 +192,58 @@ describe('computing', () => {
     });
   });
 
+  test('a job that one who is gone has taken is planned anew at once, the others are left alone', () => {
+    const script = started(['a', 'b']);
+    const [job, other] = script.queue;
+    script.lease('a', other!);
+    script.lease('ghost', job!);
+    expect(script.kinds).toEqual(['evicted>ghost', 'enqueue']);
+    const replanned = script.queue.filter(({ plan }) => plan === 1);
+    expect(slotsOf(replanned)).toEqual(slotsOf([job!]));
+    script.lease('b', job!);
+    expect(script.told('b', 'denied')).toMatchObject([{ reason: 'the job belongs to no current plan' }]);
+    script.lease('ghost', other!);
+    expect(script.kinds, 'somebody holds that one').toEqual(['evicted>ghost']);
+    script.compute('a', other!);
+    for (const range of replanned) {
+      script.lease('b', range);
+      script.compute('b', range);
+    }
+    expect(script.phase).toBe('reducing');
+  });
+
+  test('a job that waits although a member is idle is planned anew after the heartbeat limit', () => {
+    const script = started(['a', 'b']);
+    const { heartbeatLimitMs } = script.state.settings;
+    const alive = () => {
+      for (const name of ['a', 'b']) script.say(name, { type: 'heartbeat', residentBytes: 1 });
+    };
+    const tick = (nowMs: number) => script.event({ type: 'tick', nowMs });
+    const [job, other] = script.queue;
+    script.lease('a', job!);
+    tick(heartbeatLimitMs);
+    expect(script.kinds, 'not yet').toEqual([]);
+    alive();
+    tick(heartbeatLimitMs + 1);
+    expect(script.kinds).toEqual(['enqueue']);
+    expect(slotsOf(script.queue.filter(({ plan }) => plan === 1))).toEqual(slotsOf([other!]));
+    alive();
+    tick(heartbeatLimitMs + 2);
+    expect(script.kinds, 'the new one gets its time').toEqual([]);
+  });
+
+  test('jobs that wait because every member is at work stay where they are', () => {
+    const script = started(['a']);
+    const { heartbeatLimitMs } = script.state.settings;
+    const [job] = script.queue;
+    script.lease('a', job!);
+    script.hello('late');
+    script.event({ type: 'tick', nowMs: heartbeatLimitMs - 1 });
+    for (const name of ['a', 'late']) script.say(name, { type: 'heartbeat', residentBytes: 1 });
+    script.event({ type: 'tick', nowMs: heartbeatLimitMs + 1 });
+    expect(script.kinds).toEqual([]);
+  });
+
   test('an emptied queue is filled with what waits, and with nothing that is held', () => {
     const script = started(['a', 'b']);
     const [job, other] = script.queue;

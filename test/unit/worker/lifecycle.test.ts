@@ -1,6 +1,7 @@
 /** A worker's life, event by event: what it says, when it computes, and what leaves it unmoved. */
 import { describe, expect, test } from 'vitest';
 import { jobId } from '../../../src/protocol/index.ts';
+import { isDeaf } from '../../../src/worker/lifecycle.ts';
 import { digestAt, jobOf, LifecycleScript, WELCOME } from '../../support/lifecycle-script.ts';
 
 const entered = (step = 0) => new LifecycleScript().enter(step);
@@ -13,6 +14,18 @@ function voted(): LifecycleScript {
   script.reduced();
   return script;
 }
+
+test('a worker is deaf once it has heard nothing for longer than the limit, and until it hears again', () => {
+  const script = entered();
+  script.event({ type: 'tick', nowMs: 1000 });
+  script.told({ type: 'heartbeat' });
+  script.event({ type: 'tick', nowMs: 3000 });
+  expect(isDeaf(script.state, 2000)).toBe(false);
+  script.event({ type: 'tick', nowMs: 3001 });
+  expect(isDeaf(script.state, 2000)).toBe(true);
+  script.told({ type: 'heartbeat' });
+  expect(isDeaf(script.state, 2000)).toBe(false);
+});
 
 describe('coming in', () => {
   test('greets until it is welcomed, no more often than the interval', () => {

@@ -12,16 +12,16 @@ export interface Disturbable {
   kill(signal: NodeJS.Signals): void;
 }
 
-/** A slowed process is stopped for three quarters of each period. */
-const SLOW_PERIOD_MS = 100;
-const SLOW_STOPPED_MS = 75;
+/** A slowed process runs for a tenth of each period, which is shorter than any heartbeat limit. */
+const SLOW_PERIOD_MS = 200;
+const SLOW_SHARE = 0.1;
 
 export interface VictimHooks<P extends Disturbable> {
   start(): Promise<P>;
   /** It ended, killed or not; called before it is started anew. */
   onEnded(process: P, killed: boolean): void;
-  /** It stopped being able to run, or is able again. */
-  onHeld?(held: boolean): void;
+  /** The share of time that it may run has changed. */
+  onHeld?(share: number): void;
 }
 
 export class Victim<P extends Disturbable> {
@@ -43,6 +43,11 @@ export class Victim<P extends Disturbable> {
     return this.#starting;
   }
 
+  /** The process that runs now, or null. */
+  get current(): P | null {
+    return this.#current;
+  }
+
   async #launch(): Promise<void> {
     const process = await this.#hooks.start();
     this.#current = process;
@@ -54,50 +59,54 @@ export class Victim<P extends Disturbable> {
     });
   }
 
-  /** SIGKILL; resolves when it has ended. */
-  async kill(): Promise<void> {
+  /** SIGKILL, once it runs and if `onBegin` says so; resolves when it has ended. */
+  async kill(onBegin: () => boolean): Promise<void> {
     await this.#starting;
     const process = this.#current;
-    if (process === null) return;
+    if (process === null || !onBegin()) return;
     this.#killed = true;
     process.kill('SIGKILL');
     await process.ended;
   }
 
-  /** Resolves once it is frozen; it goes on by itself later. */
-  async freeze(durationMs: number): Promise<void> {
-    await this.#hold(async (process) => {
+  /**
+   * Stops it for `durationMs`, once it runs and no earlier disturbance holds it; then `onBegin` is asked
+   * whether to. Resolves when it goes on.
+   */
+  freeze(durationMs: number, onBegin: () => boolean): Promise<void> {
+    return this.#hold(onBegin, async (process) => {
       process.kill('SIGSTOP');
-      this.#hooks.onHeld?.(true);
+      this.#hooks.onHeld?.(0);
       await this.#wait(durationMs);
       process.kill('SIGCONT');
-      this.#hooks.onHeld?.(false);
     });
   }
 
-  async slow(durationMs: number): Promise<void> {
-    await this.#hold(async (process) => {
+  /** Likewise, but it runs for a tenth of the time. */
+  slow(durationMs: number, onBegin: () => boolean): Promise<void> {
+    return this.#hold(onBegin, async (process) => {
       const untilMs = performance.now() + durationMs;
+      this.#hooks.onHeld?.(SLOW_SHARE);
       while (performance.now() < untilMs && !this.#ending.signal.aborted && this.#current === process) {
         process.kill('SIGSTOP');
-        await this.#wait(SLOW_STOPPED_MS);
+        await this.#wait(SLOW_PERIOD_MS * (1 - SLOW_SHARE));
         process.kill('SIGCONT');
-        await this.#wait(SLOW_PERIOD_MS - SLOW_STOPPED_MS);
+        await this.#wait(SLOW_PERIOD_MS * SLOW_SHARE);
       }
     });
   }
 
-  /** Resolves when it runs and no disturbance holds it. */
-  async settled(): Promise<void> {
-    await this.#held;
-    await this.#starting;
-  }
-
-  async #hold(disturb: (process: P) => Promise<void>): Promise<void> {
-    await this.settled();
-    const process = this.#current;
-    if (process === null || this.#ending.signal.aborted) return;
-    this.#held = disturb(process);
+  #hold(onBegin: () => boolean, disturb: (process: P) => Promise<void>): Promise<void> {
+    this.#held = this.#held.then(async () => {
+      // Why it did not start is for whoever started it.
+      await Promise.allSettled([this.#starting]);
+      const process = this.#current;
+      if (process === null || this.#ending.signal.aborted || !onBegin()) return;
+      await disturb(process);
+      // One that was killed meanwhile has no share any more, and its successor a whole one.
+      if (this.#current === process) this.#hooks.onHeld?.(1);
+    });
+    return this.#held;
   }
 
   async #wait(durationMs: number): Promise<void> {
