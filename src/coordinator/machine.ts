@@ -142,7 +142,8 @@ function onMessage(turn: Turn, message: WorkerMessage): Failure | null {
     if (message.type === 'leased') onLeasedByStranger(turn, message.job);
     return null;
   }
-  updateWorker(turn, incarnation, { lastHeardMs: turn.state.nowMs });
+  const isSignOfLife = message.type !== 'heartbeat' || message.hears;
+  if (isSignOfLife) updateWorker(turn, incarnation, { lastHeardMs: turn.state.nowMs });
   switch (message.type) {
     case 'heartbeat':
       updateWorker(turn, incarnation, { residentBytes: message.residentBytes });

@@ -101,7 +101,13 @@ export const workerMessageSchema = z.discriminatedUnion('type', [
   z.object({ ...envelope, type: z.literal('ready'), parametersDigest: digest }),
   /** The state it was to enter with could not be had. */
   z.object({ ...envelope, type: z.literal('stateFailed'), reason }),
-  z.object({ ...envelope, type: z.literal('heartbeat'), residentBytes: count }),
+  z.object({
+    ...envelope,
+    type: z.literal('heartbeat'),
+    residentBytes: count,
+    /** Whether it has heard the coordinator within the heartbeat limit; else this is no sign of life. */
+    hears: z.boolean(),
+  }),
   z.object({ ...envelope, type: z.literal('leased'), job: identifier, first: count, count: z.int().min(1) }),
   /** Some slots of a job are in the worker's fragments, in slot order; the rest may follow. */
   z.object({

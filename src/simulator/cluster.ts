@@ -25,7 +25,7 @@ export const FAULTS = [
   'losePlace',
   /** Redis comes back without its jobs. */
   'emptyQueue',
-  /** The coordinator's host dies between two effects, with what it had not synced. */
+  /** The coordinator's host dies between two effects, with what it had not synced, and is up again later. */
   'crashCoordinator',
   /** A gradient frame arrives damaged. */
   'damage',
@@ -88,6 +88,8 @@ export class SimulatedCluster implements Surroundings {
   numMoves = 0;
   /** Numbers of the newest control message to and from each incarnation, at the coordinator's end. */
   readonly #numSent = new Map<string, number>();
+  /** When a coordinator that has died is followed by another. */
+  #upAtMs = 0;
   readonly #numHeard = new Map<string, number>();
   readonly #options: ClusterOptions;
   readonly #rng: PhiloxRng;
@@ -221,7 +223,15 @@ export class SimulatedCluster implements Surroundings {
       }
       if (worker.life === 'alive') worker.tick(this.#tickMs);
     }
-    this.coordinator.tick(this.nowMs);
+    if (!this.#isUp && this.nowMs >= this.#upAtMs) {
+      this.note('another coordinator opens the folder');
+      this.coordinator.restart();
+    }
+    if (this.#isUp) this.coordinator.tick(this.nowMs);
+  }
+
+  get #isUp(): boolean {
+    return this.coordinator.isUp;
   }
 
   #moves(): Move[] {
@@ -230,7 +240,7 @@ export class SimulatedCluster implements Surroundings {
     for (const worker of this.workers) {
       const { name, life, toCoordinator } = worker;
       const said = toCoordinator.peek(this.nowMs)?.message;
-      if (said !== undefined) {
+      if (said !== undefined && this.#isUp) {
         const what = `${said.type} (generation ${said.generation}, step ${said.step}, attempt ${said.attempt})`;
         moves.push({
           name: `coordinator hears ${what} of ${name}`,
@@ -428,6 +438,7 @@ export class SimulatedCluster implements Surroundings {
 
   /** The connections to the process that died: what was on the wire is gone, the rest goes to the next one. */
   #onCoordinatorCrashed(): void {
+    this.#upAtMs = this.nowMs + this.#someTime();
     this.queue.clear();
     this.#numSent.clear();
     this.#numHeard.clear();

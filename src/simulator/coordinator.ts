@@ -49,6 +49,7 @@ export class SimulatedCoordinator {
   readonly disk: SimulatedDisk;
   state: CoordinatorState;
   outcome: Outcome | null = null;
+  isUp = true;
   /** Jobs on their way into the queue. */
   readonly enqueuing: (readonly Job[])[] = [];
   /** Step of a complete checkpoint that is being verified and moved to its place. */
@@ -89,6 +90,7 @@ export class SimulatedCoordinator {
   }
 
   post(event: CoordinatorEvent): void {
+    if (!this.isUp) return;
     const { state, effects } = this.#context.parts.coordinate(this.state, event);
     this.state = state;
     for (const effect of effects) {
@@ -111,10 +113,10 @@ export class SimulatedCoordinator {
     this.post({ type: 'checkpointStored', step });
   }
 
-  /** Another process opens the same folder: it knows nobody. */
   #crash(): void {
     const { rng, note, onCrashed } = this.#context;
-    note('the coordinator dies, and another opens its folder');
+    note('the coordinator dies');
+    this.isUp = false;
     this.crashesAfter = null;
     this.numProcesses += 1;
     this.enqueuing.length = 0;
@@ -127,8 +129,13 @@ export class SimulatedCoordinator {
     assert(log.length >= this.#announcedStep, `step ${this.#announcedStep}, announced, survives a crash`);
     const survives = storedStep >= this.#announcedCheckpoint;
     assert(survives, `checkpoint ${this.#announcedCheckpoint}, stored, survives a crash`);
-    this.state = this.#initial();
     onCrashed();
+  }
+
+  /** Another process opens the same folder: it knows nobody. */
+  restart(): void {
+    this.isUp = true;
+    this.state = this.#initial();
   }
 
   #initial(): CoordinatorState {
@@ -243,6 +250,7 @@ export class SimulatedCoordinator {
 
   /** Null when the piece was taken, else why not. */
   upload({ step, attempt, offset, length }: UploadOrder, parameters: string): string | null {
+    if (!this.isUp) return 'no answer';
     const writing = this.#writing;
     if (writing === null || writing.step !== step || writing.attempt !== attempt) return 'no such checkpoint';
     assert(this.storing === null, 'nothing is written into a complete checkpoint');
@@ -257,7 +265,7 @@ export class SimulatedCoordinator {
 
   /** The newest two are served. */
   download(step: number): string | null {
-    if (step !== this.disk.storedStep && step !== this.#storedBefore) return null;
+    if (!this.isUp || (step !== this.disk.storedStep && step !== this.#storedBefore)) return null;
     return this.#context.oracle.parametersAfter(step, this.#context.settings);
   }
 }

@@ -16,6 +16,7 @@ import {
 import {
   FragmentStore,
   initialLifecycle,
+  isDeaf,
   type LifecycleEffect,
   type LifecycleEvent,
   type LifecycleState,
@@ -161,7 +162,10 @@ export class SimulatedWorker {
     if (this.life !== 'alive') return;
     this.reader.tick(this.#nowMs);
     if (this.#state.worker === null) return;
-    this.#say({ type: 'heartbeat', generation: 0, step: this.#step ?? 0, attempt: 0, residentBytes: 1 });
+    const hears = !isDeaf(this.#state, this.#cluster.settings.heartbeatLimitMs);
+    this.#say({
+      ...{ type: 'heartbeat', generation: 0, step: this.#step ?? 0, attempt: 0, residentBytes: 1, hears },
+    });
   }
 
   post(event: LifecycleEvent): void {

@@ -1,5 +1,5 @@
 export { FragmentStore } from './fragment-store.ts';
-export { initialLifecycle, transition } from './lifecycle.ts';
+export { initialLifecycle, isDeaf, transition } from './lifecycle.ts';
 export type { LifecycleEffect, LifecycleEvent, LifecycleState, UploadOrder } from './lifecycle-state.ts';
 export { Reduction, type ReductionContext } from './reduction.ts';
 export { SlotGate } from './slot-gate.ts';

@@ -61,8 +61,8 @@ export function transition(
 
 /**
  * Whether the coordinator, which speaks several times within the limit, has not been heard for so long. One
- * that is deaf falls silent itself: it can be given nothing to do, and must be missed like one that is gone,
- * although on a link that is cut in one direction only it could still be heard.
+ * that is deaf says so, and is missed like one that is gone, although on a link that is cut in one direction
+ * only it can still be heard: it can be given nothing to do.
  */
 export function isDeaf({ nowMs, lastHeardMs }: LifecycleState, heartbeatLimitMs: number): boolean {
   return nowMs - lastHeardMs > heartbeatLimitMs;
