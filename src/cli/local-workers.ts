@@ -16,8 +16,6 @@ export interface LocalWorkerOptions {
   readonly dataDir: string;
   readonly logFile: string;
   readonly throttleMs: number;
-  /** Hears each line of the worker's standard error. */
-  readonly onLine?: (line: string) => void;
 }
 
 export interface LocalProcess {
@@ -29,13 +27,13 @@ export interface LocalProcess {
 }
 
 export function startLocalWorker(options: LocalWorkerOptions): LocalProcess {
-  const { name, links, token, dataDir, logFile, throttleMs, onLine } = options;
+  const { name, links, token, dataDir, logFile, throttleMs } = options;
   const flags = [...links, '--data', dataDir, '--name', name, '--log-file', logFile];
   if (throttleMs > 0) flags.push('--throttle', String(throttleMs));
-  return startLocalProcess(name, ['worker', ...flags], token, onLine);
+  return startLocalProcess(name, ['worker', ...flags], token);
 }
 
-/** Starts `lockstep ARGS`. It does not outlive this process, frozen or not. */
+/** Starts `lockstep ARGS`; `onLine` hears its standard error. It does not outlive this process, frozen or not. */
 export function startLocalProcess(
   name: string,
   args: readonly string[],

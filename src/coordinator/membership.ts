@@ -51,7 +51,8 @@ export function onHello(turn: Turn, message: Extract<WorkerMessage, { type: 'hel
     times: null,
   });
   turn.effects.push({ type: 'welcome', to: incarnation, worker });
-  note(turn, 'info', 'workerJoined', { worker, host: message.host, pid: message.pid });
+  const { host, pid } = message;
+  note(turn, 'info', 'workerJoined', { worker, host, pid, returning: message.formerly !== null });
 }
 
 /** The worker has loaded engine and data. Returns why it cannot take part, or null. */

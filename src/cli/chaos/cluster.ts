@@ -127,7 +127,6 @@ export class ChaosCluster {
           logFile: this.#workerLog(index),
           throttleMs,
           links: this.#wiring.workerFlags(index),
-          onLine: (line) => this.#witness.workerSaid(name, line),
         });
       },
       onEnded: (process, killed) => {

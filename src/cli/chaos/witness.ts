@@ -63,7 +63,7 @@ export class Witness {
 
   /** Takes in a log line of the coordinator. */
   coordinatorSaid(line: string): void {
-    const { event, step, worker, reason, count } = parseLine(line);
+    const { event, step, worker, reason, count, returning } = parseLine(line);
     switch (event) {
       case 'workerLost':
         this.#counts.lost += 1;
@@ -75,6 +75,10 @@ export class Witness {
         this.#counts.results += 1;
         return;
       case 'workerJoined': {
+        if (returning === true) {
+          this.#counts.evictions += 1;
+          this.#joined(String(worker), false);
+        }
         const join = this.#joins.findLast((known) => known.worker === worker);
         if (join !== undefined) join.helloMs ??= Date.now();
         return;
@@ -87,13 +91,6 @@ export class Witness {
         return;
       }
     }
-  }
-
-  /** Takes in a line of a worker's standard error; `name` is the worker's. */
-  workerSaid(name: string, line: string): void {
-    if (!line.endsWith('coming back as a new worker')) return;
-    this.#counts.evictions += 1;
-    this.#joined(name, false);
   }
 
   workerStarted(worker: number, name: string): void {
