@@ -292,12 +292,13 @@ export function onLeasedByStranger(turn: Turn, job: string): void {
 
 /**
  * Plans ranges anew that wait although a member has had nothing to do for the heartbeat limit: whoever
- * took them from the queue is cut off from here, and keeps their locks alive all the same.
+ * took them from the queue is cut off from here, and keeps their locks alive all the same. Each plan of a
+ * step is given longer than the one before: while Redis is away, plans would pile up for when it is back.
  */
 export function replanUnclaimed(turn: Turn): void {
   const { activity, nowMs, settings } = turn.state;
   if (activity.phase !== 'computing' || waiting(activity.ledger).length === 0) return;
-  if (nowMs - activity.progressMs <= settings.heartbeatLimitMs) return;
+  if (nowMs - activity.progressMs <= settings.heartbeatLimitMs * (activity.ledger.plan + 1)) return;
   const busy = new Set(
     activity.ledger.ranges.filter(({ results }) => results === null).map(({ holder }) => holder),
   );

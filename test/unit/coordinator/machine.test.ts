@@ -228,8 +228,16 @@ describe('computing', () => {
     expect(script.kinds).toEqual(['enqueue']);
     expect(slotsOf(script.queue.filter(({ plan }) => plan === 1))).toEqual(slotsOf([other!]));
     alive();
-    tick(heartbeatLimitMs + 2);
-    expect(script.kinds, 'the new one gets its time').toEqual([]);
+    const replannedMs = heartbeatLimitMs + 1;
+    for (const [waitedMs, kinds] of [
+      [heartbeatLimitMs, []],
+      [2 * heartbeatLimitMs, []],
+      [2 * heartbeatLimitMs + 1, ['enqueue']],
+    ] as const) {
+      tick(replannedMs + waitedMs);
+      expect(script.kinds, `after ${waitedMs} ms more`).toEqual(kinds);
+      alive();
+    }
   });
 
   test('jobs that wait because every member is at work stay where they are', () => {
