@@ -131,7 +131,9 @@ function onMessage(turn: Turn, message: WorkerMessage): Failure | null {
     if (message.type === 'leased') onLeasedByStranger(turn, message.job);
     return null;
   }
-  updateWorker(turn, incarnation, { lastHeardMs: turn.state.nowMs });
+  // One that hears nothing is of no more use than one that says nothing.
+  const isDeaf = message.type === 'heartbeat' && !message.hears;
+  if (!isDeaf) updateWorker(turn, incarnation, { lastHeardMs: turn.state.nowMs });
   switch (message.type) {
     case 'heartbeat':
       updateWorker(turn, incarnation, { residentBytes: message.residentBytes });

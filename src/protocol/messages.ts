@@ -8,7 +8,7 @@
 import { z } from 'zod';
 
 /** Raised whenever a message or a frame changes its meaning; unequal versions refuse each other. */
-export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;
 
 const count = z.int().min(0);
 const identifier = z.string().min(1).max(128);
@@ -77,7 +77,13 @@ export const workerMessageSchema = z.discriminatedUnion('type', [
     layout: layoutSchema,
   }),
   z.object({ ...envelope, type: z.literal('ready'), parametersDigest: digest }),
-  z.object({ ...envelope, type: z.literal('heartbeat'), residentBytes: count }),
+  z.object({
+    ...envelope,
+    type: z.literal('heartbeat'),
+    residentBytes: count,
+    /** False when the coordinator has been silent for the heartbeat limit: then this is no sign of a useful life. */
+    hears: z.boolean(),
+  }),
   z.object({ ...envelope, type: z.literal('leased'), job: identifier, first: count, count: z.int().min(1) }),
   z.object({
     ...envelope,

@@ -113,7 +113,14 @@ export class SimulatedWorker {
     if (this.life !== 'alive') return;
     this.reader.tick(this.#nowMs);
     if (this.#state.worker === null) return;
-    this.#say({ type: 'heartbeat', generation: 0, step: this.#step, attempt: 0, residentBytes: 1 });
+    this.#say({
+      type: 'heartbeat',
+      generation: 0,
+      step: this.#step,
+      attempt: 0,
+      residentBytes: 1,
+      hears: true,
+    });
   }
 
   post(event: LifecycleEvent): void {

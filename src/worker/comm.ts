@@ -436,9 +436,16 @@ export class CommThread {
     this.#links.tick(nowMs);
     this.#refusals.tell();
     if (this.#runId === '' || this.#closed) return;
-    if (isDeaf(this.#state, this.#deadlines.heartbeatLimitMs)) return;
     const residentBytes = process.memoryUsage.rss();
-    this.#send({ type: 'heartbeat', generation: 0, step: this.#stateStep(), attempt: 0, residentBytes });
+    const hears = !isDeaf(this.#state, this.#deadlines.heartbeatLimitMs);
+    this.#send({
+      type: 'heartbeat',
+      generation: 0,
+      step: this.#stateStep(),
+      attempt: 0,
+      residentBytes,
+      hears,
+    });
   }
 
   #member(): Membership {

@@ -193,9 +193,9 @@ export function transition(
 }
 
 /**
- * Whether the coordinator, which speaks several times within the limit, has not been heard for so long. One
- * that is deaf falls silent itself: it can be given nothing to do, and must be missed like one that is gone,
- * although on a link that is cut in one direction only it could still be heard.
+ * Whether the coordinator, which speaks several times within the limit, has not been heard for so long. Who
+ * is deaf can be given nothing to do and says so, to be missed like one that is gone: on a link that is cut
+ * in one direction only it may still be heard.
  */
 export function isDeaf({ nowMs, lastHeardMs }: LifecycleState, heartbeatLimitMs: number): boolean {
   return nowMs - lastHeardMs > heartbeatLimitMs;
