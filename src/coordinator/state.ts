@@ -99,6 +99,8 @@ export type Activity =
       readonly attempt: number;
       /** When a range was last planned, leased or computed. */
       readonly progressMs: number;
+      /** Heartbeat limits that may go by without, before waiting ranges are planned anew; more each time. */
+      readonly patience: number;
     }
   | {
       readonly phase: 'reducing';

@@ -401,7 +401,7 @@ export function continueWithout(turn: Turn, lost: ReadonlyMap<string, string>, r
     state.activity = { phase: 'gathering' };
     return;
   }
-  state.activity = { phase: 'computing', ledger, attempt, progressMs: state.nowMs };
+  state.activity = { phase: 'computing', ledger, attempt, progressMs: state.nowMs, patience: 1 };
   enqueue(turn, reopened);
   if (isComplete(ledger)) startReduction(turn, ledger, attempt);
 }
@@ -412,7 +412,7 @@ export function beginStep(turn: Turn): void {
   const { run, microBatches } = state.settings;
   state.startedComputing = true;
   const ledger = openLedger(run, state.generation, state.stateStep + 1, microBatches, speeds(state));
-  state.activity = { phase: 'computing', ledger, attempt: 1, progressMs: state.nowMs };
+  state.activity = { phase: 'computing', ledger, attempt: 1, progressMs: state.nowMs, patience: 1 };
   enqueue(turn, ledger.ranges);
 }
 
@@ -425,12 +425,13 @@ export function onLeasedByStranger(turn: Turn, job: string): void {
 
 /**
  * Plans ranges anew that wait although a member has had nothing to do for the heartbeat limit: whoever
- * took them from the queue is cut off from here, and keeps their locks alive all the same.
+ * took them from the queue is cut off from here, and keeps their locks alive all the same. Each plan of a
+ * step is given longer than the one before: while Redis is away, plans would pile up for when it is back.
  */
 export function replanUnclaimed(turn: Turn): void {
   const { activity, nowMs, settings } = turn.state;
   if (activity.phase !== 'computing' || waiting(activity.ledger).length === 0) return;
-  if (nowMs - activity.progressMs <= settings.heartbeatLimitMs) return;
+  if (nowMs - activity.progressMs <= settings.heartbeatLimitMs * activity.patience) return;
   const busy = new Set(activity.ledger.ranges.filter(isOpen).map(({ holder }) => holder));
   const isIdle = hands(turn.state).some(
     ({ incarnation, takesSlots }) => takesSlots && !busy.has(incarnation),
@@ -443,7 +444,7 @@ function replanWaiting(turn: Turn): void {
   const { activity } = state;
   if (activity.phase !== 'computing') return;
   const { ledger, reopened } = reclaim(activity.ledger, state.generation, () => false, speeds(state));
-  state.activity = { ...activity, ledger, progressMs: state.nowMs };
+  state.activity = { ...activity, ledger, progressMs: state.nowMs, patience: activity.patience + 1 };
   note(turn, 'warn', 'rangesReplanned', { step: ledger.step, ranges: reopened.length });
   enqueue(turn, reopened);
 }

@@ -77,11 +77,11 @@ async function startCoordinatorOn(redisUrl: string, name: string, ...more: strin
 
 function startWorker(
   { endpoint }: Cluster,
-  options: { token?: string; data?: string; name?: string; throttleMs?: number } = {},
+  options: { token?: string; data?: string; name?: string; throttle?: number } = {},
 ): Running {
   const name = options.name === undefined ? [] : ['--name', options.name];
-  const throttle = ['--throttle', String(options.throttleMs ?? 0)];
-  return start(['worker', '--coordinator', endpoint, '--data', options.data ?? data, ...name, ...throttle], {
+  const flags = ['--data', options.data ?? data, '--throttle', String(options.throttle ?? 0), ...name];
+  return start(['worker', '--coordinator', endpoint, ...flags], {
     env: { LOCKSTEP_TOKEN: options.token ?? TOKEN },
   });
 }
@@ -186,7 +186,8 @@ describe('a cluster', () => {
   it('goes on without a worker that is heard but hears nothing', { timeout: LIMIT_MS }, async () => {
     const cluster = await startCoordinator('deaf', ...settings, '--min-workers', '2');
     const proxy = await LinkProxy.listen(Number(new URL(cluster.endpoint).port));
-    const near = startWorker(cluster, { name: 'near' });
+    // Slow enough for the other one to be back before it has done all there is to do.
+    const near = startWorker(cluster, { name: 'near', throttle: 200 });
     const deaf = startWorker({ ...cluster, endpoint: `tcp://127.0.0.1:${proxy.port}` }, { name: 'deaf' });
     try {
       await cluster.coordinator.untilLogged(isCommit(3));
@@ -196,6 +197,10 @@ describe('a cluster', () => {
       );
       expect(lost.reason).toMatch(/silent for \d+ ms/);
       heal();
+      await cluster.coordinator.untilLogged(
+        (line) =>
+          line.event === 'workerJoined' && line.worker === 'deaf' && String(line.time) > String(lost.time),
+      );
       const { code, stderr } = await cluster.coordinator.finished;
       expect(code, stderr).toBe(0);
       expect((await near.finished).code).toBe(0);
@@ -257,7 +262,7 @@ describe('a cluster', () => {
   }, async () => {
     const cluster = await startCoordinator('slow', ...settings, '--min-workers', '2');
     startWorker(cluster, { name: 'quick' });
-    startWorker(cluster, { name: 'slow', throttleMs: 3000 });
+    startWorker(cluster, { name: 'slow', throttle: 3000 });
     const named = await cluster.coordinator.untilLogged((line) => line.event === 'straggler');
     expect(named.worker).toBe('slow');
     const { code, stderr } = await cluster.coordinator.finished;

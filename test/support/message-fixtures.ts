@@ -68,7 +68,7 @@ export const WORKER_MESSAGES: { [Type in WorkerMessage['type']]: fc.Arbitrary<Wo
     layout,
   }),
   ready: typed('ready', { parametersDigest: digest }),
-  heartbeat: typed('heartbeat', { residentBytes: count }),
+  heartbeat: typed('heartbeat', { residentBytes: count, hears: fc.boolean() }),
   leased: typed('leased', { job: identifier, first: count, count: positive }),
   computed: typed('computed', {
     job: identifier,

@@ -83,15 +83,17 @@ export class LinkProxy {
 
   async #accept(socket: Socket): Promise<void> {
     const passage = new Passage(socket, this.#targetPort, () => this.#passages.delete(passage));
+    this.#passages.add(passage);
     if (this.#identify !== null) {
       passage.dialler = await this.#identify(socket.remotePort ?? 0, this.port);
     }
-    this.#passages.add(passage);
+    passage.isIdentified = true;
     this.#update();
   }
 
   #update(): void {
     for (const passage of this.#passages) {
+      if (!passage.isIdentified) continue;
       const felt = [...this.#cuts].filter(({ dialler }) => dialler === null || dialler === passage.dialler);
       if (felt.some(({ resets }) => resets)) passage.reset();
       else {
@@ -106,7 +108,9 @@ export class LinkProxy {
 
 /** One connection: the accepted half, and the one dialled for it. */
 class Passage {
-  /** The worker that dialled it, if that is known. */
+  /** Until then nothing passes: a cut may be meant for who dialled it. */
+  isIdentified = false;
+  /** The worker that dialled it, if it was one. */
   dialler: number | null = null;
   readonly #near: Half;
   readonly #targetPort: number;

@@ -216,7 +216,7 @@ describe('computing', () => {
     const script = started(['a', 'b']);
     const { heartbeatLimitMs } = script.state.settings;
     const alive = () => {
-      for (const name of ['a', 'b']) script.say(name, { type: 'heartbeat', residentBytes: 1 });
+      for (const name of ['a', 'b']) script.say(name, { type: 'heartbeat', residentBytes: 1, hears: true });
     };
     const tick = (nowMs: number) => script.event({ type: 'tick', nowMs });
     const [job, other] = script.queue;
@@ -228,8 +228,16 @@ describe('computing', () => {
     expect(script.kinds).toEqual(['enqueue']);
     expect(slotsOf(script.queue.filter(({ plan }) => plan === 1))).toEqual(slotsOf([other!]));
     alive();
-    tick(heartbeatLimitMs + 2);
-    expect(script.kinds, 'the new one gets its time').toEqual([]);
+    const replannedMs = heartbeatLimitMs + 1;
+    for (const [waitedMs, kinds] of [
+      [heartbeatLimitMs, []],
+      [2 * heartbeatLimitMs, []],
+      [2 * heartbeatLimitMs + 1, ['enqueue']],
+    ] as const) {
+      tick(replannedMs + waitedMs);
+      expect(script.kinds, `after ${waitedMs} ms more`).toEqual(kinds);
+      alive();
+    }
   });
 
   test('jobs that wait because every member is at work stay where they are', () => {
@@ -239,7 +247,7 @@ describe('computing', () => {
     script.lease('a', job!);
     script.hello('late');
     script.event({ type: 'tick', nowMs: heartbeatLimitMs - 1 });
-    for (const name of ['a', 'late']) script.say(name, { type: 'heartbeat', residentBytes: 1 });
+    for (const name of ['a', 'late']) script.say(name, { type: 'heartbeat', residentBytes: 1, hears: true });
     script.event({ type: 'tick', nowMs: heartbeatLimitMs + 1 });
     expect(script.kinds).toEqual([]);
   });
@@ -430,11 +438,25 @@ describe('a lost worker', () => {
     const script = started(['a', 'b']);
     script.event({ type: 'tick', nowMs: 1000 });
     expect(script.kinds).toEqual([]);
-    script.say('a', { type: 'heartbeat', residentBytes: 5 });
+    script.say('a', { type: 'heartbeat', residentBytes: 5, hears: true });
     script.event({ type: 'tick', nowMs: 1001 });
     expect(script.effects[0]).toMatchObject({ type: 'note', event: 'workerLost' });
     expect([...script.state.workers.keys()]).toEqual(['a']);
     expect(script.state.workers.get('a')).toMatchObject({ residentBytes: 5, lastHeardMs: 1000 });
+  });
+
+  test('that is heard but hears nothing is missed like a silent one', () => {
+    const script = started(['a', 'b']);
+    const { heartbeatLimitMs } = script.state.settings;
+    for (const nowMs of [1, heartbeatLimitMs]) {
+      script.event({ type: 'tick', nowMs });
+      script.say('a', { type: 'heartbeat', residentBytes: 1, hears: true });
+      script.say('b', { type: 'heartbeat', residentBytes: 1, hears: false });
+    }
+    script.event({ type: 'tick', nowMs: heartbeatLimitMs + 1 });
+    expect([...script.state.workers.keys()]).toEqual(['a']);
+    script.say('b', { type: 'heartbeat', residentBytes: 1, hears: false });
+    expect(script.kinds, 'it may hear that').toEqual(['evicted>b']);
   });
 
   test('that speaks again is told to come back as new', () => {
