@@ -109,6 +109,7 @@ function meanPhases(state: CoordinatorState): PhaseTimes | null {
   return {
     data: mean('data'),
     compute: mean('compute'),
+    wait: mean('wait'),
     reduce: mean('reduce'),
     commit: mean('commit'),
     optimizer: mean('optimizer'),

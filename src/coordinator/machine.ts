@@ -129,9 +129,11 @@ function onMessage(turn: Turn, message: WorkerMessage): Failure | null {
   }
   updateWorker(turn, incarnation, { lastHeardMs: turn.state.nowMs });
   switch (message.type) {
-    case 'heartbeat':
-      updateWorker(turn, incarnation, { residentBytes: message.residentBytes });
+    case 'heartbeat': {
+      const { residentBytes, sentBytes, receivedBytes } = message;
+      updateWorker(turn, incarnation, { residentBytes, sentBytes, receivedBytes });
       return null;
+    }
     case 'prepared':
       return turnAway(turn, worker, onPrepared(turn, worker, message));
     case 'ready':
@@ -174,7 +176,11 @@ function turnAway(turn: Turn, worker: WorkerRecord, reason: string | null): null
 function settle(turn: Turn, verdict: Verdict): Failure | null {
   if (verdict.kind === 'failed') return verdict.failure;
   if (verdict.kind === 'quarantine') {
-    for (const [incarnation, reason] of verdict.workers) refuse(turn, incarnation, reason);
+    for (const [incarnation, reason] of verdict.workers) {
+      const worker = turn.state.workers.get(incarnation)?.worker ?? incarnation;
+      note(turn, 'error', 'replicaQuarantined', { worker, step: turn.state.stateStep + 1, reason });
+      refuse(turn, incarnation, reason);
+    }
     loseWorkers(turn, verdict.workers);
   }
   return null;

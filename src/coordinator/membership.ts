@@ -39,6 +39,8 @@ export function onHello(turn: Turn, message: Extract<WorkerMessage, { type: 'hel
     speed: null,
     parametersDigest: null,
     residentBytes: 0,
+    sentBytes: 0,
+    receivedBytes: 0,
     times: null,
   });
   turn.effects.push({ type: 'welcome', to: incarnation, worker });

@@ -36,6 +36,9 @@ export interface WorkerRecord {
   /** Digest of the parameters it entered with. */
   readonly parametersDigest: string | null;
   readonly residentBytes: number;
+  /** Gradients exchanged with peers since the worker was started. */
+  readonly sentBytes: number;
+  readonly receivedBytes: number;
   readonly times: PhaseTimes | null;
 }
 

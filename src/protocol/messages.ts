@@ -8,7 +8,7 @@
 import { z } from 'zod';
 
 /** Raised whenever a message or a frame changes its meaning; unequal versions refuse each other. */
-export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;
 
 const count = z.int().min(0);
 const identifier = z.string().min(1).max(128);
@@ -45,6 +45,8 @@ export type SlotResult = z.infer<typeof slotResultSchema>;
 const phaseTimesSchema = z.object({
   data: z.number(),
   compute: z.number(),
+  /** What is left of the time from one update to the next: for a range, for the others, for a member lost. */
+  wait: z.number(),
   reduce: z.number(),
   commit: z.number(),
   optimizer: z.number(),
@@ -77,7 +79,14 @@ export const workerMessageSchema = z.discriminatedUnion('type', [
     layout: layoutSchema,
   }),
   z.object({ ...envelope, type: z.literal('ready'), parametersDigest: digest }),
-  z.object({ ...envelope, type: z.literal('heartbeat'), residentBytes: count }),
+  z.object({
+    ...envelope,
+    type: z.literal('heartbeat'),
+    residentBytes: count,
+    /** Gradients sent to peers and received from them since the process was started, in bytes. */
+    sentBytes: count,
+    receivedBytes: count,
+  }),
   z.object({ ...envelope, type: z.literal('leased'), job: identifier, first: count, count: z.int().min(1) }),
   z.object({
     ...envelope,

@@ -113,7 +113,15 @@ export class SimulatedWorker {
     if (this.life !== 'alive') return;
     this.reader.tick(this.#nowMs);
     if (this.#state.worker === null) return;
-    this.#say({ type: 'heartbeat', generation: 0, step: this.#step, attempt: 0, residentBytes: 1 });
+    this.#say({
+      type: 'heartbeat',
+      generation: 0,
+      step: this.#step,
+      attempt: 0,
+      residentBytes: 1,
+      sentBytes: 0,
+      receivedBytes: 0,
+    });
   }
 
   post(event: LifecycleEvent): void {

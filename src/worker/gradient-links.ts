@@ -34,6 +34,8 @@ export class GradientLinks {
   };
   /** Wakes the reader, which holds a frame. */
   #look: (() => void) | null = null;
+  /** Sent over links that are closed by now. */
+  #sentBefore = 0;
   #closed = false;
 
   /** Listens on a free port of `host`. Throws ADDRESS_IN_USE. */
@@ -52,6 +54,15 @@ export class GradientLinks {
     return this.#receiver.endpoint.slice(this.#receiver.endpoint.lastIndexOf(':') + 1);
   }
 
+  /** Payload bytes since the socket was bound. */
+  get receivedBytes(): number {
+    return this.#receiver.receivedBytes;
+  }
+
+  get sentBytes(): number {
+    return [...this.#senders.values()].reduce((sum, sender) => sum + sender.sentBytes, this.#sentBefore);
+  }
+
   /** Frames of other runs are dropped from here on. */
   join(run: string, limitMs: number): void {
     this.#run = run;
@@ -63,6 +74,7 @@ export class GradientLinks {
     const kept = new Set(reduction.order.members.map((member) => member.peerEndpoint));
     for (const [endpoint, sender] of this.#senders) {
       if (kept.has(endpoint)) continue;
+      this.#sentBefore += sender.sentBytes;
       sender.close();
       this.#senders.delete(endpoint);
     }

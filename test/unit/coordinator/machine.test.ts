@@ -378,11 +378,14 @@ describe('a lost worker', () => {
     const script = started(['a', 'b']);
     script.event({ type: 'tick', nowMs: 1000 });
     expect(script.kinds).toEqual([]);
-    script.say('a', { type: 'heartbeat', residentBytes: 5 });
+    script.say('a', { type: 'heartbeat', residentBytes: 5, sentBytes: 6, receivedBytes: 7 });
     script.event({ type: 'tick', nowMs: 1001 });
     expect(script.effects[0]).toMatchObject({ type: 'note', event: 'workerLost' });
     expect([...script.state.workers.keys()]).toEqual(['a']);
-    expect(script.state.workers.get('a')).toMatchObject({ residentBytes: 5, lastHeardMs: 1000 });
+    expect(script.state.workers.get('a')).toMatchObject({
+      ...{ residentBytes: 5, sentBytes: 6, receivedBytes: 7 },
+      lastHeardMs: 1000,
+    });
   });
 
   test('that speaks again is told to come back as new', () => {
