@@ -148,7 +148,7 @@ const QUESTIONS = {
   drain: (name: string) => ({
     title: `Drain ${name}?`,
     text: [
-      'It finishes the step under way, then leaves and ends. The others take over its share.',
+      'It finishes the slots it holds, hands back the rest, and its process ends. The others take over its share.',
       'The weights stay the same to the bit.',
     ],
     confirm: 'Drain',
@@ -157,7 +157,7 @@ const QUESTIONS = {
   evict: (name: string) => ({
     title: `Evict ${name}?`,
     text: [
-      'It is put out at once. What it has computed of this step is computed again by others, so the step takes longer.',
+      'It is put out at once, and others compute its slots of this step again. Its process may come back as a new worker.',
       'The weights stay the same to the bit. Draining is the gentler way.',
     ],
     confirm: 'Evict',
