@@ -21,7 +21,7 @@ export function tokenPage(onAccepted: () => void): HTMLElement {
         onAccepted();
         return;
       }
-      setText(said, 'This token is not accepted. It is the value of LOCKSTEP_TOKEN on the coordinator.');
+      setText(said, 'This token is not accepted.');
       input.setAttribute('aria-invalid', 'true');
       input.select();
     } catch (error) {
@@ -44,7 +44,7 @@ export function tokenPage(onAccepted: () => void): HTMLElement {
     element('h1', { text: 'This dashboard needs a token' }),
     element('p', {
       class: 'muted',
-      text: 'The coordinator was started with one, since it can be reached from elsewhere.',
+      text: 'It is the value of LOCKSTEP_DASHBOARD_TOKEN where the dashboard was started, or else was printed there.',
     }),
     element('label', { text: 'Token', attributes: { for: 'token' } }),
     input,

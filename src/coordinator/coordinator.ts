@@ -434,6 +434,7 @@ function checkpointFailure(step: number, error: unknown): CoordinatorEvent {
   return { type: 'checkpointFailed', step, code, reason: messageOf(error) };
 }
 
-function queueNameOf(run: string): string {
+/** The name of a run's queue. */
+export function queueNameOf(run: string): string {
   return `lockstep-${run}`;
 }

@@ -176,11 +176,7 @@ function turnAway(turn: Turn, worker: WorkerRecord, reason: string | null): null
 function settle(turn: Turn, verdict: Verdict): Failure | null {
   if (verdict.kind === 'failed') return verdict.failure;
   if (verdict.kind === 'quarantine') {
-    for (const [incarnation, reason] of verdict.workers) {
-      const worker = turn.state.workers.get(incarnation)?.worker ?? incarnation;
-      note(turn, 'error', 'replicaQuarantined', { worker, step: turn.state.stateStep + 1, reason });
-      refuse(turn, incarnation, reason);
-    }
+    for (const [incarnation, reason] of verdict.workers) refuse(turn, incarnation, reason);
     loseWorkers(turn, verdict.workers);
   }
   return null;

@@ -96,7 +96,9 @@ export class RunRecorder implements CoordinatorListener {
     }
   }
 
+  /** The first end counts. */
   end(outcome: Outcome): void {
+    if (this.view.ended !== null) return;
     this.#stopWatching();
     const reason = outcome.kind === 'failed' ? `${outcome.failure.code}: ${outcome.failure.message}` : null;
     this.#take({ kind: 'ended', at: Date.now(), outcome: outcome.kind, step: outcome.step, reason });

@@ -24,6 +24,8 @@ const shownConfigSchema = z.object({
 
 export class RunFollower {
   readonly dir: string;
+  /** The coordinator, if there is one, is another process. */
+  readonly live = false;
   readonly #metrics: MetricsReader;
   #view = new RunView();
   #isBackfilled = false;

@@ -22,7 +22,10 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   queue: ['base', 'config', 'protocol'],
   logging: ['base'],
   chaos: ['base'],
-  dashboard: ['base', 'config', 'storage', 'checkpoint', 'history', 'queue', 'coordinator'],
+  dashboard: [
+    ...['base', 'config', 'storage', 'checkpoint', 'history', 'queue', 'coordinator', 'playground'],
+  ],
+  playground: ['base', 'config', 'kernels', 'checkpoint', 'data', 'model', 'engine', 'coordinator'],
   coordinator: ['base', 'config', 'collective', 'checkpoint', 'history', 'protocol', 'net', 'queue'],
   worker: [
     ...['base', 'config', 'kernels', 'collective', 'data', 'model', 'engine'],

@@ -32,6 +32,8 @@ import { Timeline } from './timeline.ts';
 import { logsOf, WorkerTable } from './workers.ts';
 
 const POINTS_MAX = 256;
+/** Entries that one event may bring. */
+const ENTRIES_MAX = 200;
 const ABORTS_MAX = 100;
 /** What a worker says that was told to stop and leaves by itself. */
 const LEFT_POLITELY = 'asked to leave';
@@ -153,7 +155,7 @@ export class RunView {
           queueTrouble: this.#trouble('queueTrouble'),
           checkpointTrouble: this.#trouble('checkpointAbandoned'),
           refusal: this.#trouble('workerRefused'),
-          divergence: this.#trouble('replicaQuarantined'),
+          divergence: this.#trouble('workerQuarantined'),
           recordTrouble: this.#trouble('telemetryTrouble'),
           abortsAt: this.#aborts.items,
         },
@@ -187,7 +189,7 @@ export class RunView {
 
   /** Entries after `id`, oldest first; `resync` when some of them are no longer kept. */
   historySince(id: number): { readonly entries: readonly HistoryEntry[]; readonly resync: boolean } {
-    const entries = this.#history.since(id);
+    const entries = this.#history.since(id).slice(-ENTRIES_MAX);
     return { entries, resync: entries.length !== this.#history.lastId - id };
   }
 
@@ -281,6 +283,10 @@ export class RunView {
       this.#memberlessSince = null;
     } else if (event === 'workerLost') {
       this.#workers.ended(worker, reason === LEFT_POLITELY ? 'left' : 'lost', reason, at);
+    } else if (event === 'workerDraining') {
+      this.#workers.draining(worker);
+    } else if (event === 'workerLeft') {
+      this.#workers.ended(worker, 'left', LEFT_POLITELY, at);
     }
   }
 

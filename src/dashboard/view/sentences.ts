@@ -12,8 +12,12 @@ export function sentenceOf(event: string, fields: LogFields): string | null {
       return `${worker} was lost at step ${step}: ${reason}`;
     case 'workerRefused':
       return `a worker was refused: ${reason}`;
-    case 'replicaQuarantined':
+    case 'workerQuarantined':
       return `${worker} is quarantined: ${reason}`;
+    case 'workerDraining':
+      return `${worker} is leaving: it finishes what it holds`;
+    case 'workerLeft':
+      return `${worker} has left after step ${step}`;
     case 'attemptAborted':
       return `step ${step}, attempt ${fields.attempt} aborted by ${worker}: ${reason}`;
     case 'checkpointStored':
@@ -38,7 +42,9 @@ const KINDS: Readonly<Record<string, HistoryKind>> = {
   workerEntered: 'join',
   workerLost: 'loss',
   workerRefused: 'loss',
-  replicaQuarantined: 'divergence',
+  workerQuarantined: 'divergence',
+  workerDraining: 'loss',
+  workerLeft: 'loss',
   attemptAborted: 'abort',
   resultRefused: 'stale',
   frameRefused: 'stale',

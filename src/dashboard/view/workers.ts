@@ -58,6 +58,11 @@ export class WorkerTable {
     entry.device = device;
   }
 
+  draining(name: string): void {
+    const entry = this.#entries.get(name);
+    if (entry !== undefined && !isGone(entry)) entry.state = 'draining';
+  }
+
   ended(name: string, state: 'left' | 'lost', reason: string, at: number): void {
     const entry = this.#entries.get(name);
     if (entry === undefined || isGone(entry)) return;
@@ -76,7 +81,8 @@ export class WorkerTable {
       // Lines may be missing from the record: what is there now is there.
       if (known === undefined || isGone(known)) this.joined(sampled.worker, sampled.host, sampled.pid, at);
       const entry = this.#entries.get(sampled.worker)!;
-      entry.state = stateOf(sampled.phase);
+      // A worker that was told to leave stays a member until its last step is committed.
+      if (entry.state !== 'draining') entry.state = stateOf(sampled.phase);
       if (entry.state === 'training') entry.generation ??= generation;
       entry.device = sampled.device;
       entry.sampled = sampled;
@@ -151,7 +157,8 @@ function end(entry: Entry, state: 'left' | 'lost', reason: string, at: number): 
 
 /** The coordinator's word for a worker's way into the membership, as a page shows it. */
 function stateOf(phase: string): WorkerState {
-  if (phase === 'preparing' || phase === 'draining') return phase;
+  if (phase === 'preparing') return phase;
+  if (phase === 'leaving') return 'draining';
   return phase === 'member' ? 'training' : 'joining';
 }
 

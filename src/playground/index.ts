@@ -1,0 +1,3 @@
+export type { DatasetFacts, Example, Generation } from './messages.ts';
+export { Playground } from './playground.ts';
+export { servePlayground } from './serve.ts';
