@@ -13,6 +13,7 @@ import {
   type RunFolder,
   snapshotOf,
 } from '../coordinator/index.ts';
+import type { PhaseTimes } from './contract.ts';
 import { METRICS_FILE, MetricsWriter } from './metrics-file.ts';
 import { RunFollower, sharesOf } from './run-follower.ts';
 import { TENSORBOARD_FOLDER, TensorBoardFile } from './tensorboard/event-file.ts';
@@ -133,7 +134,7 @@ export class RunRecorder implements CoordinatorListener {
       if (times === null) continue;
       reported.set(incarnation, times);
       if (this.#reported.get(incarnation) === times) continue;
-      this.#take({ kind: 'reported', at: Date.now(), step, worker, times });
+      this.#take({ kind: 'reported', at: Date.now(), step, worker, times: rounded(times) });
     }
     this.#reported = reported;
   }
@@ -152,6 +153,19 @@ export class RunRecorder implements CoordinatorListener {
     if (this.#timer !== null) clearInterval(this.#timer);
     this.#timer = null;
   }
+}
+
+/** To hundredths: what a clock's noise is larger than need not be stored. */
+function rounded(times: PhaseTimes): PhaseTimes {
+  const round = (milliseconds: number) => Math.round(milliseconds * 100) / 100;
+  return {
+    data: round(times.data),
+    compute: round(times.compute),
+    wait: round(times.wait),
+    reduce: round(times.reduce),
+    commit: round(times.commit),
+    optimizer: round(times.optimizer),
+  };
 }
 
 function sampleOf(state: CoordinatorState): SampledRecord {

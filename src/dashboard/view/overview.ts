@@ -48,7 +48,7 @@ export function overviewOf(facts: OverviewFacts): Overview {
     learningRate: committed?.learningRate ?? null,
     tokensPerSecond: facts.tokensPerSecond,
     ...{ stepMs, goodput, tokensSeen, lastCheckpoint, problems, updatedAt },
-    leftMs: isOver || stepMs === null ? null : (totalSteps - step) * stepMs,
+    leftMs: isOver || state === 'silent' || stepMs === null ? null : (totalSteps - step) * stepMs,
   };
 }
 

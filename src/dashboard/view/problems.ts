@@ -41,9 +41,9 @@ export function problemsOf(findings: Findings, nowAt: number): Problem[] {
   }
   if (state === 'completed' || state === 'stopped') return [];
   if (state === 'silent') {
-    const seconds = Math.round((nowAt - updatedAt) / 1000);
+    const silence = inWords(nowAt - updatedAt);
     const remedy = 'See whether its process and disk are well; if it is gone, start it again with --resume.';
-    return [error('silent', `The coordinator has recorded nothing for ${seconds} s.`, remedy)];
+    return [error('silent', `The coordinator has recorded nothing for ${silence}.`, remedy)];
   }
   return [...errorsOf(findings, nowAt), ...warningsOf(findings, nowAt)];
 }
@@ -103,6 +103,13 @@ function warningsOf(findings: Findings, nowAt: number): Problem[] {
 
 function isRecent(trouble: Trouble | null, nowAt: number, withinMs = RECENT_MS): trouble is Trouble {
   return trouble !== null && nowAt - trouble.at <= withinMs;
+}
+
+function inWords(milliseconds: number): string {
+  const seconds = Math.round(milliseconds / 1000);
+  if (seconds < 120) return `${seconds} seconds`;
+  if (seconds < 2 * 3600) return `${Math.round(seconds / 60)} minutes`;
+  return seconds < 48 * 3600 ? `${Math.round(seconds / 3600)} hours` : `${Math.round(seconds / 86_400)} days`;
 }
 
 /** A note begins in lower case and ends without a stop, as log lines do. */

@@ -227,9 +227,10 @@ export class RunView {
     const { step, loss, learningRate, tokens, stepMs, attempt, workers } = record;
     const again = record.repeated ? ' again, as recorded' : '';
     const tries = attempt > 1 ? `, attempt ${attempt}` : '';
+    const hands = workers.length === 1 ? '1 worker' : `${workers.length} workers`;
     this.#tell({
       ...{ at, kind: 'commit', level: 'info', step, worker: null },
-      text: `step ${step} committed${again}: loss ${loss.toFixed(4)}, ${workers.length} workers${tries}`,
+      text: `step ${step} committed${again}: loss ${loss.toFixed(4)}, ${hands}${tries}`,
     });
     if (step <= (this.#committed?.step ?? 0)) return;
     this.#committed = record;

@@ -2,7 +2,7 @@
  * The newest steps by worker and phase. A worker tells the times of a step together with its vote on the
  * next one, so lanes are filled in behind the newest step. Pure; memory is bounded by the number of steps.
  */
-import type { PhaseTimes, TimelineView } from '../contract.ts';
+import { PHASES, type PhaseTimes, type TimelineView } from '../contract.ts';
 import type { CommittedRecord, ReportedRecord } from './record.ts';
 import { Ring } from './ring.ts';
 
@@ -12,7 +12,8 @@ interface Entry {
   readonly step: number;
   readonly attempt: number;
   readonly repeated: boolean;
-  readonly startedAt: number;
+  /** Null for the first after a start, which is as long as its longest lane. */
+  readonly stepMs: number | null;
   readonly endedAt: number;
   readonly lanes: Map<string, PhaseTimes>;
 }
@@ -21,8 +22,7 @@ export class Timeline {
   readonly #steps = new Ring<Entry>(STEPS_MAX);
 
   commit({ step, attempt, repeated, at, stepMs }: CommittedRecord): void {
-    const startedAt = at - (stepMs ?? 0);
-    this.#steps.push({ step, attempt, repeated, startedAt, endedAt: at, lanes: new Map() });
+    this.#steps.push({ step, attempt, repeated, stepMs, endedAt: at, lanes: new Map() });
   }
 
   report({ step, worker, times }: ReportedRecord): void {
@@ -31,8 +31,9 @@ export class Timeline {
   }
 
   view(): TimelineView {
-    const steps = this.#steps.items.map(({ lanes, ...step }) => ({
-      ...step,
+    const steps = this.#steps.items.map(({ step, attempt, repeated, stepMs, endedAt, lanes }) => ({
+      ...{ step, attempt, repeated, endedAt },
+      startedAt: endedAt - (stepMs ?? Math.max(0, ...[...lanes.values()].map(sumOf))),
       lanes: [...lanes].map(([worker, phases]) => ({ worker, phases })).sort(byWorker),
     }));
     const workers = new Set(steps.flatMap(({ lanes }) => lanes.map(({ worker }) => worker)));
@@ -42,6 +43,10 @@ export class Timeline {
 
 function byWorker(a: { readonly worker: string }, b: { readonly worker: string }): number {
   return inNaturalOrder(a.worker, b.worker);
+}
+
+function sumOf(times: PhaseTimes): number {
+  return PHASES.reduce((sum, phase) => sum + times[phase], 0);
 }
 
 /** `worker-2` before `worker-10`. */
