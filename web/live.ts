@@ -20,6 +20,8 @@ const RECENT_MAX = 200;
 
 export class LiveRun {
   connection: Connection = { phase: 'connecting', sinceMs: Date.now(), failures: 0 };
+  /** False when the server answers, and has no run to show yet. */
+  hasRun = true;
   overview: Overview | null = null;
   workers: WorkersView | null = null;
   queue: QueueView | null = null;
@@ -111,6 +113,7 @@ export class LiveRun {
       // Losses on held-out text come with no event of their own.
       const isValidated = this.overview !== null && this.overview.validationLoss !== overview.validationLoss;
       this.overview = overview;
+      this.hasRun = true;
       if (isValidated) void this.#fetchSeries();
     });
     this.#listen(source, 'workers', (workers) => {
@@ -150,6 +153,7 @@ export class LiveRun {
       return;
     }
     this.#identity = identity;
+    this.hasRun = run !== '';
     void this.#fetchSeries();
     void this.#fetchRecent();
   }

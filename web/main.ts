@@ -1,6 +1,6 @@
 /**
- * The frame around the views: header with run, connection and theme; navigation; the notice when the coordinator does not
- * answer. One view is on screen at a time, named by the address.
+ * The frame around the views, which stands in index.html: navigation, connection, theme, and the notice when the coordinator
+ * does not answer. One view is on screen at a time, named by the address.
  */
 import 'uplot/dist/uPlot.min.css';
 import './styles/base.css';
@@ -8,7 +8,7 @@ import './styles/parts.css';
 import './styles/views.css';
 import type { Connection } from './connection.ts';
 import type { Overview } from './contract.ts';
-import { element, setAttribute, setText, svg } from './dom.ts';
+import { setAttribute, setText } from './dom.ts';
 import { formatCount, formatTime } from './format.ts';
 import { LiveRun } from './live.ts';
 import { addressOf, placeOf } from './router.ts';
@@ -25,103 +25,66 @@ import { WorkersPage } from './views/workers.ts';
 
 const run = new LiveRun(render);
 
-const PAGES: readonly { name: string; title: string; make: () => View; isListed: boolean }[] = [
-  { name: 'overview', title: 'Overview', make: () => new OverviewPage(), isListed: true },
-  { name: 'workers', title: 'Workers', make: () => new WorkersPage(), isListed: true },
-  { name: 'history', title: 'History', make: () => new HistoryPage(run), isListed: true },
-  { name: 'queue', title: 'Queue', make: () => new QueuePage(), isListed: true },
-  { name: 'data', title: 'Data', make: () => new DataPage(), isListed: true },
-  { name: 'playground', title: 'Playground', make: () => new PlaygroundPage(), isListed: true },
-  { name: 'log', title: 'Log', make: () => new LogPage(), isListed: false },
-];
+const PAGES: Readonly<Record<string, { readonly title: string; readonly make: () => View }>> = {
+  overview: { title: 'Overview', make: () => new OverviewPage() },
+  workers: { title: 'Workers', make: () => new WorkersPage() },
+  history: { title: 'History', make: () => new HistoryPage(run) },
+  queue: { title: 'Queue', make: () => new QueuePage() },
+  data: { title: 'Data', make: () => new DataPage() },
+  playground: { title: 'Playground', make: () => new PlaygroundPage() },
+  log: { title: 'Log', make: () => new LogPage() },
+};
 
 const views = new Map<string, View>();
-const links = new Map<string, HTMLAnchorElement>();
-let shown: { name: string; title: string; view: View } | null = null;
+let shown: { readonly name: string; readonly title: string; readonly view: View } | null = null;
 let locked: HTMLElement | null = null;
 
-const runName = element('span', { class: 'run-name' });
-const place = element('span', { class: 'head-step' });
-const dot = element('span', { class: 'dot' });
-const connectionText = element('span');
-const lostText = element('span');
-const lost = element(
-  'div',
-  { class: 'lost', attributes: { role: 'alert', hidden: '' } },
-  lostText,
-  element('button', { class: 'plain small', text: 'Try now', on: { click: () => run.retry() } }),
-);
-const main = element('main', { id: 'main', attributes: { tabindex: '-1' } });
-const nav = element(
-  'nav',
-  { class: 'nav', attributes: { 'aria-label': 'Views' } },
-  element(
-    'ul',
-    {},
-    ...PAGES.filter(({ isListed }) => isListed).map(({ name, title }) => {
-      const link = element('a', { text: title, attributes: { href: addressOf(name) } });
-      links.set(name, link);
-      return element('li', {}, link);
-    }),
-  ),
-);
+const main = part('main');
+const nav = part('nav');
+const lost = part('lost');
+const links = [...nav.querySelectorAll('a')];
 
-document.body.append(
-  element('a', {
-    class: 'skip',
-    text: 'Skip to the content',
-    attributes: { href: '#main' },
-    on: {
-      // The address belongs to the views, so that the jump is made by hand.
-      click: (event) => {
-        event.preventDefault();
-        main.focus();
-      },
-    },
+part('head-end').append(
+  themeButton(() => {
+    for (const view of views.values()) view.recolor();
   }),
-  element(
-    'header',
-    { class: 'head' },
-    element(
-      'div',
-      { class: 'head-row' },
-      element('span', { class: 'brand' }, mark(), 'Lockstep'),
-      runName,
-      element(
-        'div',
-        { class: 'head-end' },
-        place,
-        element('span', { class: 'connection', attributes: { role: 'status' } }, dot, connectionText),
-        themeButton(() => {
-          for (const view of views.values()) view.recolor();
-        }),
-      ),
-    ),
-    nav,
-    lost,
-  ),
-  main,
 );
-
+part('retry').addEventListener('click', () => run.retry());
+part('skip').addEventListener('click', (event) => {
+  // The address belongs to the views, so that the jump is made by hand.
+  event.preventDefault();
+  main.focus();
+});
 addEventListener('hashchange', () => navigate(true));
 navigate(false);
 run.start();
 // Ages and times left go on while nothing is heard.
 setInterval(render, 1000);
 
+/** An element of index.html. */
+function part(id: string): HTMLElement {
+  const found = document.getElementById(id);
+  if (found === null) throw new Error(`index.html has no element with id ${id}`);
+  return found;
+}
+
 function navigate(hasMoved: boolean): void {
-  const { name: asked, rest } = placeOf(location.hash);
-  const page = PAGES.find(({ name }) => name === asked) ?? PAGES[0]!;
-  const view = views.get(page.name) ?? page.make();
-  views.set(page.name, view);
+  const asked = placeOf(location.hash);
+  const name = Object.hasOwn(PAGES, asked.name) ? asked.name : 'overview';
+  const { title, make } = PAGES[name]!;
+  const view = views.get(name) ?? make();
+  views.set(name, view);
   if (shown?.view !== view) {
     shown?.view.hide();
     if (locked === null) main.replaceChildren(view.root);
   }
-  shown = { name: page.name, title: page.title, view };
-  for (const [name, link] of links) setAttribute(link, 'aria-current', name === page.name ? 'page' : null);
-  links.get(page.name)?.scrollIntoView({ block: 'nearest', inline: 'nearest' });
-  view.show(rest);
+  shown = { name, title, view };
+  for (const link of links) {
+    const isHere = link.getAttribute('href') === addressOf(name);
+    setAttribute(link, 'aria-current', isHere ? 'page' : null);
+    if (isHere) link.scrollIntoView({ block: 'nearest', inline: 'nearest' });
+  }
+  view.show(asked.rest);
   render();
   // A reader of the screen hears the new view's title; the page itself starts at its top.
   if (hasMoved) {
@@ -132,52 +95,53 @@ function navigate(hasMoved: boolean): void {
 
 function render(): void {
   const { connection, overview } = run;
-  setText(runName, overview?.run.name ?? '');
-  setText(place, placeText(overview));
+  setText(part('run-name'), overview?.run.name ?? '');
+  setText(part('head-step'), placeText(overview));
   showConnection(connection, overview);
-  setText(document.querySelector('title')!, titleOf(overview));
-  if (connection.phase === 'locked') {
-    if (locked === null) {
-      locked = tokenPage(() => {
-        locked = null;
-        if (shown !== null) main.replaceChildren(shown.view.root);
-        run.unlock();
-      });
-      nav.hidden = true;
-      main.replaceChildren(locked);
-    }
-    return;
+  const title = titleOf(overview);
+  if (document.title !== title) document.title = title;
+  if (connection.phase === 'locked') showLock();
+  else {
+    nav.hidden = false;
+    shown?.view.update(run);
   }
-  nav.hidden = false;
-  shown?.view.update(run);
+}
+
+/** The form for the token, in place of the view until a token is accepted. */
+function showLock(): void {
+  if (locked !== null) return;
+  nav.hidden = true;
+  locked = tokenPage(() => {
+    locked = null;
+    if (shown !== null) main.replaceChildren(shown.view.root);
+    run.unlock();
+  });
+  main.replaceChildren(locked);
 }
 
 function showConnection(connection: Connection, overview: Overview | null): void {
   const isOver = overview !== null && ['completed', 'stopped', 'failed'].includes(overview.state);
-  lost.hidden =
-    connection.phase !== 'lost' && (connection.phase !== 'connecting' || connection.failures === 0);
-  document.body.classList.toggle('is-stale', !lost.hidden);
-  switch (connection.phase) {
-    case 'live':
-      dot.dataset.tone = overview?.live === false ? '' : 'good';
-      setText(connectionText, overview?.live === false ? 'From its files' : 'Live');
-      return;
-    case 'locked':
-      dot.dataset.tone = 'warn';
-      setText(connectionText, 'Locked');
-      return;
-    case 'connecting':
-    case 'lost': {
-      dot.dataset.tone = lost.hidden ? '' : 'bad';
-      setText(connectionText, lost.hidden ? 'Connecting' : 'Not connected');
-      const since = formatTime(connection.sinceMs, new Date());
-      const sentence = isOver
-        ? 'The run is over and its coordinator has ended. `lockstep dashboard RUN` shows it again.'
-        : `The coordinator has not answered since ${since}. This page connects again by itself; what it shows is from before.`;
-      if (!lost.hidden) setText(lostText, sentence);
-      return;
-    }
-  }
+  const isLost =
+    connection.phase === 'lost' || (connection.phase === 'connecting' && connection.failures > 0);
+  lost.hidden = !isLost;
+  document.body.classList.toggle('is-stale', isLost);
+  const { word, tone } = isLost ? LOST : wordsOf(connection, overview);
+  part('connection-dot').dataset.tone = tone;
+  setText(part('connection-text'), word);
+  if (!isLost) return;
+  const since = formatTime(connection.sinceMs, new Date());
+  const sentence = isOver
+    ? 'The run is over and its coordinator has ended. To see it again: lockstep dashboard RUN.'
+    : `The coordinator has not answered since ${since}. This page connects again by itself; what it shows is from before.`;
+  setText(part('lost-text'), sentence);
+}
+
+const LOST = { word: 'Not connected', tone: 'bad' } as const;
+
+function wordsOf({ phase }: Connection, overview: Overview | null): { word: string; tone: string } {
+  if (phase === 'locked') return { word: 'Locked', tone: 'warn' };
+  if (phase !== 'live') return { word: 'Connecting', tone: '' };
+  return overview?.live === false ? { word: 'From its files', tone: '' } : { word: 'Live', tone: 'good' };
 }
 
 /** Where the run is, on every view but the one that says it large. */
@@ -191,10 +155,4 @@ function titleOf(overview: Overview | null): string {
   const { step, totalSteps, run } = overview;
   const view = shown === null || shown.name === 'overview' ? '' : `${shown.title} · `;
   return `${view}${formatCount(step)}/${formatCount(totalSteps)} · ${run.name} · Lockstep`;
-}
-
-function mark(): SVGElement {
-  const drawing = { fill: 'none', stroke: 'currentColor', 'stroke-width': 2, 'stroke-linecap': 'round' };
-  const path = svg('path', { d: 'M4 2.5v13M9 2.5v13M14 2.5v13M2 9h14' });
-  return svg('svg', { ...drawing, viewBox: '0 0 18 18', 'aria-hidden': 'true' }, path);
 }

@@ -183,6 +183,8 @@ export class LineChart {
       const ofSeries = values[number] ?? [];
       const value = index === null ? newest(ofSeries) : (ofSeries[index] ?? null);
       setText(this.#values[number]!, format(value));
+      // A curve that has no point is not spoken of.
+      this.#values[number]!.parentElement!.hidden = steps.length > 0 && newest(ofSeries) === null;
     }
     setText(this.#at, index === null ? '' : `step ${formatCount(steps[index] ?? null)}`);
   }

@@ -36,7 +36,10 @@ export function createCheckpointRow(
     cell(
       'Files',
       'files',
-      ...files.map(({ name, bytes, sha256 }) => downloadLink(step, name, bytes, sha256)),
+      ...files.map(({ name, bytes, sha256 }) =>
+        downloadLink(step, name, `${formatBytes(bytes)}, sha256 ${sha256 ?? 'unknown'}`),
+      ),
+      downloadLink(step, 'manifest.json', 'sizes, digests, configuration'),
     ),
     element(
       'td',
@@ -66,8 +69,7 @@ export function updateCheckpointRow(
   setText(button, isVerifying ? 'Hashing …' : 'Verify');
 }
 
-function downloadLink(step: number, name: string, bytes: number, sha256: string | null): HTMLElement {
-  const title = `${formatBytes(bytes)}${sha256 === null ? '' : `\nsha256 ${sha256}`}`;
+function downloadLink(step: number, name: string, title: string): HTMLElement {
   const href = `/api/checkpoints/${step}/${encodeURIComponent(name)}`;
   return element('a', { text: name, attributes: { href, download: `step-${step}-${name}`, title } });
 }

@@ -43,7 +43,7 @@ export class GeneratedText {
       ...tokens.map((token, index) => {
         const made = element('span', {
           class: 'token',
-          text: index === 0 ? visible(token.text).trimStart() : visible(token.text),
+          text: shownText(token, index),
           attributes: {
             tabindex: index === 0 ? '0' : '-1',
             role: 'note',
@@ -115,6 +115,13 @@ function depthOf(layer: number, layers: number): number {
 function describe({ text, layer, confidence }: GeneratedToken, layers: number): string {
   const sure = confidence === null ? 'no confidence given' : `confidence ${formatShare(confidence)}`;
   return `“${visible(text).trim() || 'space'}”: left at layer ${layer} of ${layers}, ${sure}`;
+}
+
+/** No gap before the text, and something to point at where a token is nothing but a space. */
+function shownText({ text }: GeneratedToken, index: number): string {
+  const shown = visible(text);
+  if (shown.trim() === '') return '␣';
+  return index === 0 ? shown.trimStart() : shown;
 }
 
 /** Line breaks would tear the line of tokens apart. */

@@ -107,8 +107,14 @@ export class OverviewPage implements View {
 
   hide(): void {}
 
-  update({ overview, series, recent }: LiveRun): void {
-    if (overview === null) return;
+  update({ overview, series, recent, hasRun }: LiveRun): void {
+    if (overview === null) {
+      if (!hasRun) {
+        setText(this.#headline, 'No run yet');
+        setText(this.#about, 'The folder holds no run. This page shows it as soon as one begins.');
+      }
+      return;
+    }
     this.#showRun(overview);
     this.#showFigures(overview);
     reconcile(this.#problems, overview.problems, keyOfProblem, createProblem, () => {});
@@ -132,7 +138,7 @@ export class OverviewPage implements View {
     setText(this.#headline, headline.charAt(0).toUpperCase() + headline.slice(1));
     const parts = [
       `${run.preset} preset${run.parameters === null ? '' : ` of ${formatShort(run.parameters)} parameters`}`,
-      `${run.engine} engine`,
+      run.engine,
       `generation ${generation}`,
       `started ${formatTime(run.startedAt, new Date())}`,
     ];
