@@ -4,19 +4,24 @@
  */
 import { ApiError, get, openSession } from './api.ts';
 import { type Connection, type ConnectionEvent, transition } from './connection.ts';
-import type {
-  EventMap,
-  HistoryEntry,
-  HistoryView,
-  Overview,
-  QueueView,
-  SeriesView,
-  WorkersView,
+import {
+  type EventMap,
+  HISTORY_KINDS,
+  type HistoryEntry,
+  type HistoryKind,
+  type HistoryView,
+  type Overview,
+  type QueueView,
+  type SeriesView,
+  type WorkersView,
 } from './contract.ts';
 import { appendPoints, EMPTY_SERIES } from './series.ts';
 
 /** How many of the newest entries stay at hand for the overview and for views that follow along. */
 const RECENT_MAX = 200;
+const RARE_KINDS: readonly HistoryKind[] = HISTORY_KINDS.filter(
+  (kind) => kind !== 'commit' && kind !== 'checkpoint',
+);
 
 export class LiveRun {
   connection: Connection = { phase: 'connecting', sinceMs: Date.now(), failures: 0 };
@@ -26,7 +31,7 @@ export class LiveRun {
   workers: WorkersView | null = null;
   queue: QueueView | null = null;
   series: SeriesView = EMPTY_SERIES;
-  /** Newest first, without commits. */
+  /** Newest first: what is out of the ordinary, so neither commits nor checkpoints. */
   recent: readonly HistoryEntry[] = [];
 
   readonly #onChange: () => void;
@@ -182,9 +187,8 @@ export class LiveRun {
   }
 
   async #fetchRecent(): Promise<void> {
-    const kinds = 'join,loss,abort,divergence,stale,checkpoint,run';
     try {
-      this.recent = (await get<HistoryView>(`/api/history?kinds=${kinds}&limit=50`)).entries;
+      this.recent = (await get<HistoryView>(`/api/history?kinds=${RARE_KINDS.join(',')}&limit=50`)).entries;
       for (const listener of this.#historyListeners) listener([]);
       this.#changed();
     } catch {
@@ -194,7 +198,7 @@ export class LiveRun {
 
   #addHistory(entries: readonly HistoryEntry[]): void {
     const known = new Set(this.recent.map(({ id }) => id));
-    const fresh = entries.filter(({ id, kind }) => kind !== 'commit' && !known.has(id));
+    const fresh = entries.filter(({ id, kind }) => RARE_KINDS.includes(kind) && !known.has(id));
     if (fresh.length > 0) this.recent = [...fresh.toReversed(), ...this.recent].slice(0, RECENT_MAX);
     for (const listener of this.#historyListeners) listener(entries);
   }

@@ -86,6 +86,7 @@ export class GeneratedText {
     this.#layers.replaceChildren(
       ...countsOf(tokens, layers).map((count, index) => {
         const bar = element('span', { class: 'exit-bar' });
+        bar.style.visibility = count === 0 ? 'hidden' : 'visible';
         bar.style.setProperty('--depth', String(depthOf(index + 1, layers)));
         bar.style.setProperty('--share', String(count / most));
         return element(

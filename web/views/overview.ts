@@ -65,7 +65,7 @@ export class OverviewPage implements View {
     fromZero: true,
   });
   readonly #recent = element('ol', { class: 'recent' });
-  readonly #noRecent = element('p', { class: 'empty', text: 'Nothing but commits so far.' });
+  readonly #noRecent = element('p', { class: 'empty', text: 'Nothing but commits and checkpoints so far.' });
   #drawn: unknown = null;
 
   constructor() {

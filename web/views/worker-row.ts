@@ -127,7 +127,8 @@ export function updateWorkerRow(made: Element, row: WorkerRow, actions: WorkersV
   setText(parts.received, isSilent ? '' : `↓ ${formatBytes(received)}/s`);
   setText(parts.joined, row.generation === null ? 'not yet' : `gen. ${formatCount(row.generation)}`);
   const sinceMs = Date.now() - (row.endedAt ?? row.joinedAt);
-  setText(parts.joinedNote, `${row.endedAt === null ? '' : 'gone '}${formatAge(sinceMs)}`);
+  const age = formatAge(sinceMs);
+  setText(parts.joinedNote, row.endedAt === null ? age : age === 'now' ? 'just gone' : `gone ${age}`);
   const isMember = row.state === 'training' || row.state === 'joining' || row.state === 'preparing';
   parts.buttons.drain.hidden = !actions.drain || !isMember;
   parts.buttons.evict.hidden = !actions.evict || isGone;
