@@ -55,8 +55,8 @@ export class MetricsReader {
   }
 
   /**
-   * Hands each new record to `take`, in order. False when the file is not there, or is shorter than what
-   * was read of it: another run has taken its place, and the reader begins anew with the next call.
+   * Hands each new record to `take`, in order. False when the file is shorter than what was read of it, or
+   * gone: another run has taken its place, and the reader begins anew with the next call.
    */
   async readNew(take: (record: Telemetry) => void): Promise<boolean> {
     const handle = await open(this.#path, 'r').catch((error: unknown) => {
@@ -78,10 +78,11 @@ export class MetricsReader {
     }
   }
 
-  #restart(): false {
+  #restart(): boolean {
+    const isNew = this.#offset === 0;
     this.#offset = 0;
     this.#partial = Buffer.alloc(0);
-    return false;
+    return isNew;
   }
 
   #takeLines(bytes: Buffer, take: (record: Telemetry) => void): void {

@@ -47,8 +47,8 @@ export class RunFollower {
 
   /** Takes in what was recorded since. Throws HISTORY_CORRUPT when the commit log is damaged. */
   async refresh(): Promise<void> {
-    const found = await this.#metrics.readNew((record) => this.#view.apply(record));
-    if (!found && this.#view.opened !== null && this.#isBackfilled) {
+    const isSameRun = await this.#metrics.readNew((record) => this.#view.apply(record));
+    if (!isSameRun) {
       this.#view = new RunView();
       this.#isBackfilled = false;
     }
