@@ -6,9 +6,9 @@
 import { type ClientRequest, get } from 'node:http';
 import { join } from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
-import { quantile } from '../../src/base/index.ts';
-import { type DashboardRun, startWithDashboard } from '../support/dashboard-run.ts';
-import { isCommit, preparedFolder, recordsOf } from '../support/lockstep-command.ts';
+import { quantile } from '../../../src/base/index.ts';
+import { type DashboardRun, startWithDashboard } from '../../support/dashboard-run.ts';
+import { isCommit, preparedFolder, recordsOf } from '../../support/lockstep-command.ts';
 
 const LIMIT_MS = 900_000;
 const NUM_STREAMS = 100;

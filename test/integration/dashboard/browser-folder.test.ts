@@ -6,10 +6,11 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import type { HealthView, SeriesView } from '../../src/dashboard/contract.ts';
-import { findChromium, openBrowser, openPage, WITHOUT_CHROMIUM } from '../support/browser.ts';
-import { ask, type DashboardRun, startWithDashboard } from '../support/dashboard-run.ts';
-import { preparedFolder, succeed } from '../support/lockstep-command.ts';
+import type { HealthView, SeriesView } from '../../../src/dashboard/contract.ts';
+import { findChromium, openBrowser, openPage, WITHOUT_CHROMIUM } from '../../support/browser.ts';
+import { ask, type DashboardRun, startWithDashboard } from '../../support/dashboard-run.ts';
+import { preparedFolder, succeed } from '../../support/lockstep-command.ts';
+import { committed, opened } from '../../support/telemetry-fixtures.ts';
 
 const LIMIT_MS = 180_000;
 const SOON = { timeout: 30_000 };
@@ -17,7 +18,7 @@ const LONG_RUN_STEPS = 100_000;
 const HOSTILE = '<script>document.title = "taken"</script> <img src=x onerror="document.title=1">';
 
 const hasBrowser = findChromium() !== null;
-if (!hasBrowser) console.warn(`dashboard-folder.test.ts: ${WITHOUT_CHROMIUM}`);
+if (!hasBrowser) console.warn(`browser-folder.test.ts: ${WITHOUT_CHROMIUM}`);
 
 let dir = '';
 let remove = () => {};
@@ -182,27 +183,11 @@ new PerformanceObserver((list) => longTasks.push(...list.getEntries().map((entry
 /** Telemetry of a long run, as its coordinator would have written it. */
 function writeLongRun(folder: string): void {
   mkdirSync(folder);
-  const startedAt = Date.now() - LONG_RUN_STEPS * 800;
-  const opened = {
-    ...{ kind: 'opened', at: startedAt, run: 'long', preset: 'base', engine: 'tensorflow' },
-    ...{
-      totalSteps: LONG_RUN_STEPS * 2,
-      slots: 16,
-      sequencesPerSlot: 8,
-      sequenceLength: 512,
-      decoderLayers: 6,
-    },
-    ...{ datasetSha256: '0'.repeat(64), dataDir: null, fromStep: 0, tokensSeen: 0 },
-  };
-  const lines = [JSON.stringify(opened)];
-  for (let step = 1; step <= LONG_RUN_STEPS; step += 1) {
-    const loss = 3 + 6 * Math.exp(-step / 20_000) + 0.2 * Math.sin(step * 12.9898);
-    const committed = {
-      ...{ kind: 'committed', at: startedAt + step * 800, step, generation: 1, attempt: 1, repeated: false },
-      ...{ loss, learningRate: 3e-4, tokens: 60_000, stepMs: 800 },
-      workers: [{ worker: 'worker-0', slots: 16, tokens: 60_000 }],
-    };
-    lines.push(JSON.stringify(committed));
-  }
+  const records = Array.from({ length: LONG_RUN_STEPS }, (_, index) =>
+    committed(index + 1, { loss: 3 + 6 * Math.exp(-index / 20_000) + 0.2 * Math.sin(index * 12.9898) }),
+  );
+  const lines = [opened({ totalSteps: 2 * LONG_RUN_STEPS }), ...records].map((record) =>
+    JSON.stringify(record),
+  );
   writeFileSync(join(folder, 'metrics.jsonl'), `${lines.join('\n')}\n`);
 }

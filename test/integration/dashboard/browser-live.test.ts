@@ -1,5 +1,5 @@
 /**
- * The dashboard in a real browser, over a real run of two workers: what a person sees is there, moves, and can be worked with
+ * The dashboard in a real browser, over a real run: what a person sees is there, moves, and can be worked with
  * the keyboard; nothing is asked of another host, nothing complains. Screenshots go to test-output/dashboard.
  */
 import { mkdirSync } from 'node:fs';
@@ -7,21 +7,21 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import type { SeriesView, WorkersView } from '../../src/dashboard/contract.ts';
+import type { SeriesView, WorkerRow, WorkersView } from '../../../src/dashboard/contract.ts';
 import {
   findChromium,
   openBrowser,
   openPage,
   type WatchedPage,
   WITHOUT_CHROMIUM,
-} from '../support/browser.ts';
-import { ask, type DashboardRun, startWithDashboard } from '../support/dashboard-run.ts';
-import { isCommit, preparedFolder } from '../support/lockstep-command.ts';
+} from '../../support/browser.ts';
+import { ask, type DashboardRun, startWithDashboard } from '../../support/dashboard-run.ts';
+import { isCommit, preparedFolder } from '../../support/lockstep-command.ts';
 
 const LIMIT_MS = 180_000;
 /** How long something on the page may take that depends on the run's next steps. */
 const SOON = { timeout: 30_000 };
-const SHOTS = fileURLToPath(new URL('../../test-output/dashboard/', import.meta.url));
+const SHOTS = fileURLToPath(new URL('../../../test-output/dashboard/', import.meta.url));
 /** Legal as a folder's name, and a script if anyone took it for markup. */
 const RUN_NAME = '<img src=x onerror=document.title=1>';
 const VIEWS = ['Overview', 'Workers', 'History', 'Queue', 'Data', 'Playground'];
@@ -37,7 +37,7 @@ const SIGNS: Readonly<Record<string, string>> = {
 };
 
 const hasBrowser = findChromium() !== null;
-if (!hasBrowser) console.warn(`dashboard-browser.test.ts: ${WITHOUT_CHROMIUM}`);
+if (!hasBrowser) console.warn(`browser-live.test.ts: ${WITHOUT_CHROMIUM}`);
 
 let dir = '';
 let data = '';
@@ -45,7 +45,7 @@ let remove = () => {};
 let browser: Browser;
 let train: DashboardRun;
 
-describe.skipIf(!hasBrowser)('the dashboard of a run of two workers', () => {
+describe.skipIf(!hasBrowser)('the dashboard of a run', () => {
   let watched: WatchedPage;
   let page: Page;
 
@@ -55,6 +55,8 @@ describe.skipIf(!hasBrowser)('the dashboard of a run of two workers', () => {
     browser = await openBrowser();
     train = await startWithDashboard([
       ...['train', '--data', data, '--run', join(dir, RUN_NAME), '--preset', 'tiny', '--steps', '100000'],
+      // Small steps: many of them in little time.
+      ...['--micro-batches', '6', '--micro-batch-size', '2'],
       ...['--workers', '3', '--set', 'checkpoint.every=5', '--dashboard-port', '0'],
     ]);
     await train.running.untilLogged(isCommit(6));
@@ -247,8 +249,8 @@ describe.skipIf(!hasBrowser)('the dashboard of a run of two workers', () => {
     await page.goto(`${train.url}#/workers`);
     const row = page.getByRole('row', { name: 'worker-2' });
     await row.getByText('Training').waitFor(SOON);
-    const { rows } = await ask<WorkersView>(train, 'api/workers');
-    process.kill(rows.find(({ name }) => name === 'worker-2')!.pid, 'SIGKILL');
+    const { pid } = (await workerNamed('worker-2'))!;
+    process.kill(pid, 'SIGKILL');
     const killedAt = performance.now();
     await row.getByText('Lost').waitFor({ timeout: 3000 });
     console.log(`a killed worker is shown as lost after ${(performance.now() - killedAt).toFixed(0)} ms`);
@@ -266,6 +268,23 @@ describe.skipIf(!hasBrowser)('the dashboard of a run of two workers', () => {
       .waitFor(SOON);
   });
 
+  it('evicts a worker after a question; it comes back as a new one', { timeout: LIMIT_MS }, async () => {
+    await page.goto(`${train.url}#/workers`);
+    const row = page.getByRole('row', { name: 'worker-1' });
+    await row.getByRole('button', { name: 'Evict worker-1' }).click(SOON);
+    await page.screenshot({ path: join(SHOTS, 'evict.png') });
+    const { generation } = (await workerNamed('worker-1'))!;
+    await page
+      .getByRole('dialog', { name: 'Evict worker-1?' })
+      .getByRole('button', { name: 'Evict' })
+      .click();
+    await page.getByRole('status').filter({ hasText: 'worker-1' }).waitFor(SOON);
+    await expect
+      .poll(async () => (await workerNamed('worker-1'))?.generation ?? 0, SOON)
+      .toBeGreaterThan(generation!);
+    await row.getByText('Training').waitFor(SOON);
+  });
+
   it('drains a worker after a question, and not when that is answered with no', {
     timeout: LIMIT_MS,
   }, async () => {
@@ -276,15 +295,17 @@ describe.skipIf(!hasBrowser)('the dashboard of a run of two workers', () => {
     expect(await focused(page)).toBe('Cancel');
     await page.keyboard.press('Escape');
     await dialog.waitFor({ state: 'detached' });
-    expect(
-      (await ask<WorkersView>(train, 'api/workers')).rows.find(({ name }) => name === 'worker-1')?.state,
-    ).toBe('training');
+    expect((await workerNamed('worker-1'))?.state).toBe('training');
     await row.getByRole('button', { name: 'Drain worker-1' }).click();
     await dialog.getByRole('button', { name: 'Drain' }).click();
     await row.getByText('Left').waitFor(SOON);
     expect(await row.getByRole('button').count()).toBe(0);
   });
 });
+
+async function workerNamed(name: string): Promise<WorkerRow | undefined> {
+  return (await ask<WorkersView>(train, 'api/workers')).rows.find((row) => row.name === name);
+}
 
 function focused(page: Page): Promise<string | null> {
   return page.evaluate('document.activeElement.textContent');
