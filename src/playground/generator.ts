@@ -1,6 +1,6 @@
 /**
- * The playground's model: the run's checkpoints and data set, opened for reading, and one checkpoint loaded
- * at a time. Lives in a process of its own (see playground.ts), because an engine blocks its thread.
+ * A run's model to try out: its checkpoints and data set, opened for reading, and one checkpoint loaded at a
+ * time. For the dashboard it lives in a process of its own (playground.ts): an engine blocks its thread.
  *
  * The model room decodes every slot through all layers and tells no probabilities, so every token leaves at
  * the last layer and has no confidence.
@@ -87,8 +87,14 @@ export class Generator {
     return {
       source: tokenTexts(tokenizer, source).map((text, place) => ({ text, mask: source[place] === mask })),
       target: tokenTexts(tokenizer, target),
-      generated: loaded === null ? null : this.#generate(loaded, batch, batch.labels.length),
+      generated: loaded === null ? null : this.#generate(loaded, batch, data.sequenceLength),
     };
+  }
+
+  /** Lets go of model and data set. */
+  close(): void {
+    this.#model?.dispose();
+    this.#dataset.close();
   }
 
   get #lengthMax(): number {
