@@ -123,7 +123,9 @@ export class WorkersPage implements View {
   }
 
   #showTimeline(): void {
-    const steps = this.#timelineView.steps.slice(-Number(this.#steps.value));
+    // Workers report a step with the next one: until then there is nothing to draw of it.
+    const reported = this.#timelineView.steps.filter(({ lanes }) => lanes.length > 0);
+    const steps = reported.slice(-Number(this.#steps.value));
     const present = new Set(steps.flatMap(({ lanes }) => lanes.map(({ worker }) => worker)));
     this.#timeline.update({ workers: this.#timelineView.workers.filter((name) => present.has(name)), steps });
   }

@@ -194,6 +194,16 @@ describe.skipIf(!hasBrowser)('the dashboard of a run', () => {
     await page.getByText(/is whole: every byte agrees/).waitFor(SOON);
   });
 
+  it('leads to the queue in full, which asks nothing of other hosts either', {
+    timeout: LIMIT_MS,
+  }, async () => {
+    await page.goto(`${train.url}#/queue`);
+    const name = await page.getByText(/^lockstep-/).textContent(SOON);
+    await page.getByRole('link', { name: 'Open Bull Board' }).click(SOON);
+    await page.getByRole('link', { name: name! }).first().waitFor(SOON);
+    expect(page.url()).toBe(`${train.url}queues`);
+  });
+
   it('looks good at every width and in both themes', { timeout: LIMIT_MS }, async () => {
     for (const [size, viewport] of [
       ['desktop', { width: 1280, height: 860 }],
