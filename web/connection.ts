@@ -18,11 +18,14 @@ export type Connection =
   | { readonly phase: 'locked' };
 
 export type ConnectionEvent = { readonly nowMs: number } & (
-  | { readonly type: 'started' | 'heard' | 'failed' | 'locked' | 'tick' }
-  | { readonly type: 'retryRequested' }
+  | { readonly type: 'started' | 'failed' | 'locked' | 'tick' | 'retryRequested' }
+  /** An event came on the open stream. */
+  | { readonly type: 'heard' }
+  /** A check was answered. Of the stream it says nothing once that is lost or is being opened anew. */
+  | { readonly type: 'answered' }
 );
 
-/** `connect` closes what is open first; `check` asks the server for any answer, reported as `heard` or `failed`. */
+/** `connect` closes what is open first; `check` asks the server for any answer, reported as `answered` or `failed`. */
 export type ConnectionEffect = 'connect' | 'check' | 'close' | null;
 
 export const QUIET_LIMIT_MS = 10_000;
@@ -39,7 +42,10 @@ export function transition(
     case 'locked':
       return { state: { phase: 'locked' }, effect: 'close' };
     case 'heard':
-      if (state.phase === 'locked') return { state, effect: null };
+      if (state.phase === 'locked' || state.phase === 'lost') return { state, effect: null };
+      return { state: { phase: 'live', heardMs: nowMs, checking: false }, effect: null };
+    case 'answered':
+      if (state.phase !== 'live') return { state, effect: null };
       return { state: { phase: 'live', heardMs: nowMs, checking: false }, effect: null };
     case 'failed':
       return fail(state, nowMs);

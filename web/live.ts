@@ -166,7 +166,7 @@ export class LiveRun {
   async #check(): Promise<void> {
     try {
       await openSession();
-      this.#step('heard');
+      this.#step('answered');
     } catch {
       this.#step('failed');
     }

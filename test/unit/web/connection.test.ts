@@ -90,10 +90,39 @@ describe('a connection', () => {
     expect(transition(locked.state, { type: 'started', nowMs: 70_000 }).effect).toBe('connect');
   });
 
+  it('is live only by what its own stream brings: a late answer to a check revives nothing', () => {
+    const late = drive([
+      ...([
+        ['started', 0],
+        ['heard', 0],
+        ['tick', QUIET_LIMIT_MS],
+        ['failed', QUIET_LIMIT_MS + 1],
+        ['answered', QUIET_LIMIT_MS + 2],
+      ] as const),
+    ]);
+    expect(late.state.phase).toBe('lost');
+    const opening = drive([
+      ...([
+        ['started', 0],
+        ['answered', 1],
+      ] as const),
+    ]);
+    expect(opening.state.phase).toBe('connecting');
+    const answered = drive([
+      ...([
+        ['started', 0],
+        ['heard', 0],
+        ['tick', QUIET_LIMIT_MS],
+        ['answered', QUIET_LIMIT_MS + 5],
+      ] as const),
+    ]);
+    expect(answered.state).toEqual({ phase: 'live', heardMs: QUIET_LIMIT_MS + 5, checking: false });
+  });
+
   it('comes back within three seconds of the server, whatever happened before', () => {
     const happenings = fc.array(
       fc.tuple(
-        fc.constantFrom<ConnectionEvent['type']>('heard', 'failed', 'tick', 'retryRequested'),
+        fc.constantFrom<ConnectionEvent['type']>('heard', 'answered', 'failed', 'tick', 'retryRequested'),
         fc.integer({ min: 0, max: 5000 }),
       ),
       { maxLength: 40 },
