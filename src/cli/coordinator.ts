@@ -3,12 +3,11 @@ import { hostname } from 'node:os';
 import type { Command } from 'commander';
 import { LockstepError } from '../base/index.ts';
 import { deadlinesFrom } from '../config/index.ts';
-import { Coordinator } from '../coordinator/index.ts';
 import { checkRedis } from '../queue/index.ts';
 import { addRunFlags, atLeastOne, port, type RunFlags } from './flags.ts';
 import { TOKEN_VARIABLE } from './local-workers.ts';
 import { addDashboardFlags, type DashboardFlags, RunObserver } from './observe.ts';
-import { closeRun, openPlannedRun, planRun } from './open-run.ts';
+import { openPlannedRun, planRun } from './open-run.ts';
 import { runCommand, say } from './terminal.ts';
 import { exitCodeOf } from './train.ts';
 import { lockstepVersion } from './version.ts';
@@ -47,27 +46,18 @@ async function coordinate(flags: CoordinatorFlags): Promise<number> {
   await checkRedis(flags.redis, deadlinesFrom(plan.config.network.heartbeatLimitMs).connectLimitMs);
   const run = await openPlannedRun(plan);
   const observer = await RunObserver.open({ run, dataDir: flags.data, redisUrl: flags.redis, flags });
-  let coordinator: Coordinator;
-  try {
-    coordinator = await Coordinator.start({
-      run,
-      token,
-      redisUrl: flags.redis,
-      advertisedRedisUrl: flags.advertiseRedis ?? flags.redis,
-      host: flags.host,
-      advertisedHost: flags.advertise ?? (flags.host === '0.0.0.0' ? hostname() : flags.host),
-      controlPort: flags.port,
-      httpPort: flags.httpPort,
-      minWorkers: flags.minWorkers,
-      logger: observer.logger,
-      listener: observer.listener,
-      version: lockstepVersion(),
-    });
-  } catch (error) {
-    await observer.close();
-    await closeRun(run);
-    throw error;
-  }
+  const coordinator = await observer.start({
+    run,
+    token,
+    redisUrl: flags.redis,
+    advertisedRedisUrl: flags.advertiseRedis ?? flags.redis,
+    host: flags.host,
+    advertisedHost: flags.advertise ?? (flags.host === '0.0.0.0' ? hostname() : flags.host),
+    controlPort: flags.port,
+    httpPort: flags.httpPort,
+    minWorkers: flags.minWorkers,
+    version: lockstepVersion(),
+  });
   say(`run ${run.id}: waiting for workers at ${coordinator.endpoint}`);
   let asked = false;
   const onSignal = () => {

@@ -7,8 +7,9 @@ import { join } from 'node:path';
 import { type Command, Option } from 'commander';
 import { LockstepError, type Logger, messageOf } from '../base/index.ts';
 import {
-  type Coordinator,
+  Coordinator,
   type CoordinatorListener,
+  type CoordinatorOptions,
   type Outcome,
   queueNameOf,
   type RunFolder,
@@ -17,6 +18,7 @@ import { type ClusterActions, DashboardServer, isLoopback, RunRecorder } from '.
 import { createLogger } from '../logging/index.ts';
 import { QueueInspector } from '../queue/index.ts';
 import { port } from './flags.ts';
+import { closeRun } from './open-run.ts';
 import { playgroundStarter } from './playground.ts';
 import { ProgressDisplay, teeLogger } from './progress.ts';
 import { bothLoggers, isTerminal, lineLogger, say } from './terminal.ts';
@@ -54,22 +56,35 @@ export interface ObservedRun {
 export class RunObserver {
   /** What the coordinator logs to. */
   readonly logger: Logger;
-  readonly listener: CoordinatorListener;
+  readonly #listener: CoordinatorListener;
   readonly progress: ProgressDisplay;
   readonly #observed: ObservedRun;
   readonly #recorder: RunRecorder;
   #server: DashboardServer | null = null;
   #queue: QueueInspector | null = null;
 
-  /** Throws DISK_FULL when the run's folder takes no records. */
+  /** Throws DISK_FULL when the run's folder takes no records; the run is let go of then. */
   static async open(observed: ObservedRun): Promise<RunObserver> {
+    try {
+      return await RunObserver.#open(observed);
+    } catch (error) {
+      await closeRun(observed.run);
+      throw error;
+    }
+  }
+
+  static async #open(observed: ObservedRun): Promise<RunObserver> {
     const { run, dataDir } = observed;
     const file = createLogger({ file: join(run.dir, 'logs', 'coordinator.log'), level: 'info' });
     const lines = (isTerminal ? file : bothLoggers(file, lineLogger())).child({ run: run.id });
     const progress = new ProgressDisplay(run.config.steps, lines);
-    const onTrouble = (reason: string) => progress.logger().warn('telemetryTrouble', { reason });
+    // The recorder hears of its own trouble too, so that the page shows it; it begins before there is an observer.
+    let logger = progress.logger();
+    const onTrouble = (reason: string) => logger.warn('telemetryTrouble', { reason });
     const recorder = await RunRecorder.open({ run, dataDir, onTrouble });
-    return new RunObserver(observed, progress, recorder);
+    const observer = new RunObserver(observed, progress, recorder);
+    logger = observer.logger;
+    return observer;
   }
 
   private constructor(observed: ObservedRun, progress: ProgressDisplay, recorder: RunRecorder) {
@@ -81,7 +96,7 @@ export class RunObserver {
     ).child({
       role: 'coordinator',
     });
-    this.listener = {
+    this.#listener = {
       onCommitted: (record, state, repeated) => {
         progress.onCommitted(record, state, repeated);
         recorder.onCommitted(record, state, repeated);
@@ -89,8 +104,20 @@ export class RunObserver {
     };
   }
 
+  /** Starts the coordinator of the run; lets go of the run when it cannot. */
+  async start(options: Omit<CoordinatorOptions, 'logger' | 'listener'>): Promise<Coordinator> {
+    try {
+      const { logger } = this;
+      return await Coordinator.start({ ...options, logger, listener: this.#listener });
+    } catch (error) {
+      await this.close();
+      await closeRun(this.#observed.run);
+      throw error;
+    }
+  }
+
   /**
-   * Follows a coordinator that has been started with this logger and listener, and serves its dashboard if
+   * Follows the coordinator that was started, and serves its dashboard if
    * asked to. `drain` asks a worker to leave; null where nothing can. Throws ADDRESS_IN_USE and CONFIG_INVALID.
    */
   async follow(coordinator: Coordinator, drain: ClusterActions['drain']): Promise<void> {

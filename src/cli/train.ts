@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { Command } from 'commander';
 import { LockstepError } from '../base/index.ts';
 import { deadlinesFrom } from '../config/index.ts';
-import { Coordinator, type Outcome, type RunFolder } from '../coordinator/index.ts';
+import type { Coordinator, Outcome, RunFolder } from '../coordinator/index.ts';
 import { checkRedis, type PrivateRedis, startPrivateRedis } from '../queue/index.ts';
 import { addRunFlags, atLeastOne, type RunFlags, wholeNumber } from './flags.ts';
 import { type LocalProcess, startLocalWorker } from './local-workers.ts';
@@ -57,7 +57,7 @@ async function trainWith(
   const observer = await RunObserver.open({ run, dataDir: flags.data, redisUrl, flags });
   const { progress } = observer;
   const token = randomBytes(32).toString('hex');
-  const coordinator = await Coordinator.start({
+  const coordinator = await observer.start({
     run,
     token,
     redisUrl,
@@ -67,8 +67,6 @@ async function trainWith(
     controlPort: 0,
     httpPort: 0,
     minWorkers: flags.workers,
-    logger: observer.logger,
-    listener: observer.listener,
     version: lockstepVersion(),
   });
   const workers: LocalProcess[] = [];

@@ -8,7 +8,7 @@
  *
  *   GET  /api/session                     SessionView; never needs the token
  *   POST /api/session                     SessionRequest; 204 with a cookie, or 401
- *   GET  /api/overview                    Overview
+ *   GET  /api/overview                    Overview; 404 while the folder holds no run
  *   GET  /api/workers                     WorkersView
  *   GET  /api/timeline                    TimelineView
  *   GET  /api/series                      SeriesView
@@ -130,9 +130,8 @@ export interface Overview {
 }
 
 /**
- * Columns of equal length, one entry per bucket of `stride` steps (1 until the run is longer than the
- * budget, then 2, 4, ...), followed at full resolution by nothing: the last bucket may be short.
- * At most 1,024 buckets, however long the run is.
+ * Columns of equal length, one entry per bucket of `stride` steps: 1 until the run is longer than the budget,
+ * then 2, 4, ...; the last bucket may be short. At most 1,024 buckets, however long the run is.
  */
 export interface SeriesView {
   readonly stride: number;
@@ -421,6 +420,7 @@ export interface NoisedExample {
 }
 
 export interface NoisedToken {
+  /** Empty for a mask. */
   readonly text: string;
   readonly mask: boolean;
 }

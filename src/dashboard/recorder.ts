@@ -3,7 +3,7 @@
  * TensorBoard files without waiting for the disk. Listens only; nothing here can hold up or fail a run.
  */
 import { hostname } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import type { LogFields } from '../base/index.ts';
 import {
   type CommittedStep,
@@ -121,7 +121,7 @@ export class RunRecorder implements CoordinatorListener {
       sequencesPerSlot: config.step.microBatchSize,
       sequenceLength: config.data.sequenceLength,
       decoderLayers: config.model.decoderLayers,
-      ...{ datasetSha256: run.datasetSha256, dataDir, fromStep: run.startStep },
+      ...{ datasetSha256: run.datasetSha256, dataDir: resolve(dataDir), fromStep: run.startStep },
       tokensSeen: run.checkpoint?.manifest.tokensSeen ?? 0,
     });
     this.#tensorBoard.addText('configuration', run.startStep, JSON.stringify(config, null, 2));

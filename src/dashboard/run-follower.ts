@@ -1,7 +1,7 @@
 /**
  * A run as its folder tells it: `metrics.jsonl` folded into a view and followed as it grows; steps that the
  * metrics lack are taken from the commit log, which alone is the truth. Reads only, and needs no hold on the
- * run. One refresh at a time.
+ * run.
  */
 import { existsSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
@@ -29,6 +29,7 @@ export class RunFollower {
   readonly #metrics: MetricsReader;
   #view = new RunView();
   #isBackfilled = false;
+  #refreshing: Promise<void> | null = null;
 
   constructor(dir: string) {
     this.dir = dir;
@@ -45,8 +46,18 @@ export class RunFollower {
     return this.#view;
   }
 
-  /** Takes in what was recorded since. Throws HISTORY_CORRUPT when the commit log is damaged. */
-  async refresh(): Promise<void> {
+  /**
+   * Takes in what was recorded since; who asks while that is under way waits for the same.
+   * Throws HISTORY_CORRUPT when the commit log is damaged.
+   */
+  refresh(): Promise<void> {
+    this.#refreshing ??= this.#refresh().finally(() => {
+      this.#refreshing = null;
+    });
+    return this.#refreshing;
+  }
+
+  async #refresh(): Promise<void> {
     const isSameRun = await this.#metrics.readNew((record) => this.#view.apply(record));
     if (!isSameRun) {
       this.#view = new RunView();

@@ -88,10 +88,12 @@ export class EventHub {
     return true;
   }
 
-  close(): void {
-    for (const { response } of this.#pages) response.end();
+  /** Tells the last there is to tell, then goodbye. */
+  async close(): Promise<void> {
     if (this.#timer !== null) clearInterval(this.#timer);
     this.#timer = null;
+    if (this.#pages.size > 0) await this.#tick();
+    for (const { response } of this.#pages) response.end();
   }
 
   async #tick(): Promise<void> {

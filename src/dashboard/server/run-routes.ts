@@ -43,7 +43,10 @@ export function addRunRoutes(
     await source.refresh();
     return views.workers();
   });
-  app.get('/api/timeline', async () => source.view.timeline());
+  app.get('/api/timeline', async () => {
+    await source.refresh();
+    return source.view.timeline();
+  });
   app.get('/api/series', async () => {
     await source.refresh();
     return source.view.series();

@@ -86,7 +86,7 @@ export class DashboardServer {
   /** Tells the pages goodbye. Idempotent. */
   async close(): Promise<void> {
     this.#desk.close();
-    this.#hub.close();
+    await this.#hub.close();
     await this.#app.close();
   }
 }

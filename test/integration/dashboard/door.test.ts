@@ -1,6 +1,6 @@
 /** Bad input at the dashboard's door: tokens, hosts, folders without a run, damaged and foreign records. */
 
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdirSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test, vi } from 'vitest';
@@ -153,6 +153,16 @@ describe('a folder', { timeout: LIMIT_MS }, () => {
     expect(told).toMatchObject({ step: STEPS, tokensSeen: tokensUpTo(STEPS), problems: [] });
     // Asked again, nothing is counted twice.
     expect((await ask<Overview>(shown, 'api/overview')).tokensSeen).toBe(told.tokensSeen);
+  });
+
+  test('is read once, however many ask at the same time while it grows', async () => {
+    const dir = await temporaryFolder();
+    writeMetrics(dir, 2000);
+    const shown = await show(dir);
+    const more = Array.from({ length: 3000 }, (_, index) => `${JSON.stringify(committed(2001 + index))}\n`);
+    appendFileSync(join(dir, 'metrics.jsonl'), more.join(''));
+    const all = await Promise.all(Array.from({ length: 20 }, () => ask<Overview>(shown, 'api/overview')));
+    expect(all.map(({ step, tokensSeen }) => [step, tokensSeen])).toEqual(all.map(() => [5000, 5_000_000]));
   });
 
   test('with records of another version, and damage, is shown as far as it is understood', async () => {

@@ -43,7 +43,7 @@ async function startHub(padding = '') {
   const address = server.address();
   const port = typeof address === 'object' ? address!.port : 0;
   ends.push(() => {
-    hub.close();
+    void hub.close();
     server.close();
     server.closeAllConnections();
   });
@@ -111,6 +111,17 @@ test('a page that does not read holds one round, and gets the newest state when 
   const rounds = text.match(/^event: overview$/gm)!.length;
   expect(rounds).toBeLessThanOrEqual(8);
   expect(text).toMatch(/"headline":"step 12 /);
+});
+
+test('whoever reads is told the last there is to tell before the server goes', async () => {
+  const { hub, view, port } = await startHub();
+  const { events, response } = await openPage(port);
+  await events.until(4);
+  view.apply(committed(2));
+  const ended = new Promise((resolve) => response.once('end', resolve));
+  await hub.close();
+  await ended;
+  expect(events.all.at(-2)).toMatchObject({ name: 'points', data: { points: [{ step: 2 }] } });
 });
 
 test('pages come and go; the last one to go leaves nothing running', async () => {
