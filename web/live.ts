@@ -172,15 +172,19 @@ export class LiveRun {
     }
   }
 
-  /** A failed fetch needs no answer of its own: the connection will be found broken, and its next hello fetches again. */
+  /** Without an answer, or without the right to one, the connection is opened anew, and its hello fetches again. */
+  #fetchFailed(error: unknown): void {
+    if (error instanceof ApiError && (error.status === 0 || error.status === 401)) this.#step('failed');
+  }
+
   async #fetchSeries(): Promise<void> {
     if (this.#fetchingSeries) return;
     this.#fetchingSeries = true;
     try {
       this.series = await get<SeriesView>('/api/series');
       this.#changed();
-    } catch {
-      this.#step('failed');
+    } catch (error) {
+      this.#fetchFailed(error);
     } finally {
       this.#fetchingSeries = false;
     }
@@ -191,8 +195,8 @@ export class LiveRun {
       this.recent = (await get<HistoryView>(`/api/history?kinds=${RARE_KINDS.join(',')}&limit=50`)).entries;
       for (const listener of this.#historyListeners) listener([]);
       this.#changed();
-    } catch {
-      this.#step('failed');
+    } catch (error) {
+      this.#fetchFailed(error);
     }
   }
 

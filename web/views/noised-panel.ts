@@ -99,9 +99,7 @@ export class NoisedPanel {
     setText(this.#said, `Row ${row} of slot ${slot} in step ${formatCount(step)}`);
     this.#answer.hidden = false;
     this.#source.replaceChildren(
-      ...source.map(({ text, mask }) =>
-        mask ? element('mark', { text: 'mask', attributes: { title: visible(text) } }) : visible(text),
-      ),
+      ...source.map(({ text, mask }) => (mask ? element('mark', { text: 'mask' }) : visible(text))),
     );
     setText(this.#target, target.map(visible).join(''));
     this.#guess.root.hidden = generated === null;

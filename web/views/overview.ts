@@ -29,7 +29,7 @@ const RECENT_SHOWN = 8;
 export class OverviewPage implements View {
   readonly root: HTMLElement;
   readonly #dot = element('span', { class: 'dot large' });
-  readonly #headline = element('h1', { text: 'Looking for the run …', attributes: { 'aria-live': 'off' } });
+  readonly #headline = element('h1', { text: 'Looking for the run …' });
   readonly #about = element('p', { class: 'muted about' });
   readonly #progress = element('span');
   readonly #progressBar = element('div', {

@@ -145,7 +145,8 @@ export class PlaygroundPage implements View {
 
   hide(): void {}
 
-  update({ overview, connection }: LiveRun): void {
+  update({ overview, connection, hasRun }: LiveRun): void {
+    if (!hasRun) this.#showUnavailable('There is no run yet.');
     const newest = overview?.lastCheckpoint?.step ?? null;
     if (connection.phase === 'live' && overview !== null && newest !== this.#fetchedFor)
       void this.#fetch(newest);
