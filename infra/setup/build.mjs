@@ -8,7 +8,7 @@ import path from 'node:path';
 import { SetupError } from './progress.mjs';
 import { run } from './system.mjs';
 
-const SOURCE_FOLDERS = ['src'];
+const SOURCE_FOLDERS = ['src', 'web'];
 const SOURCE_FILES = /^(package\.json|package-lock\.json|tsconfig.*\.json)$/;
 
 /**

@@ -119,6 +119,7 @@ function meanPhases(all: readonly PhaseTimes[]): PhaseTimes | null {
   return {
     data: mean('data'),
     compute: mean('compute'),
+    wait: mean('wait'),
     reduce: mean('reduce'),
     commit: mean('commit'),
     optimizer: mean('optimizer'),

@@ -20,7 +20,7 @@ const peerAnswerSchema = z.object({
   steps: z.array(z.object({ tokens: z.int(), milliseconds: z.number(), loss: z.number() })),
 });
 
-export interface PhaseFigures extends PhaseTimes {
+export interface PhaseFigures extends Omit<PhaseTimes, 'wait'> {
   /** What is left of the step: leases, messages, waiting for other workers. */
   readonly rest: number;
   readonly step: number;
@@ -136,9 +136,10 @@ function tokensPerSecond({ tokens, milliseconds }: MeasuredStep): number {
 function medianPhases(steps: readonly TrainedStep[]): PhaseFigures | null {
   const known = steps.flatMap(({ phases, milliseconds }) => {
     if (phases === null) return [];
-    const { data, compute, reduce, commit, optimizer } = phases;
+    const { wait: _wait, ...busy } = phases;
+    const { data, compute, reduce, commit, optimizer } = busy;
     return {
-      ...phases,
+      ...busy,
       rest: milliseconds - data - compute - reduce - commit - optimizer,
       step: milliseconds,
     };

@@ -3,17 +3,16 @@ import { hostname } from 'node:os';
 import type { Command } from 'commander';
 import { LockstepError } from '../base/index.ts';
 import { deadlinesFrom } from '../config/index.ts';
-import { Coordinator } from '../coordinator/index.ts';
 import { checkRedis } from '../queue/index.ts';
 import { addRunFlags, atLeastOne, port, type RunFlags } from './flags.ts';
 import { TOKEN_VARIABLE } from './local-workers.ts';
-import { closeRun, openPlannedRun, planRun } from './open-run.ts';
-import { ProgressDisplay } from './progress.ts';
-import { lineLogger, runCommand, say } from './terminal.ts';
+import { addDashboardFlags, type DashboardFlags, RunObserver } from './observe.ts';
+import { openPlannedRun, planRun } from './open-run.ts';
+import { runCommand, say } from './terminal.ts';
 import { exitCodeOf } from './train.ts';
 import { lockstepVersion } from './version.ts';
 
-interface CoordinatorFlags extends RunFlags {
+interface CoordinatorFlags extends RunFlags, DashboardFlags {
   readonly redis: string;
   readonly advertiseRedis?: string;
   readonly host: string;
@@ -24,7 +23,10 @@ interface CoordinatorFlags extends RunFlags {
 }
 
 export function addCoordinatorCommand(program: Command): void {
-  addRunFlags(program.command('coordinator').description('start a coordinator alone; workers connect to it'))
+  const command = program
+    .command('coordinator')
+    .description('start a coordinator alone; workers connect to it');
+  addDashboardFlags(addRunFlags(command))
     .requiredOption('--redis <url>', 'Redis for the job queue, as redis://:PASSWORD@HOST:6379')
     .option('--advertise-redis <url>', 'the same Redis as workers reach it (default: --redis)')
     .option('--host <address>', 'interface to listen on', '127.0.0.1')
@@ -43,27 +45,19 @@ async function coordinate(flags: CoordinatorFlags): Promise<number> {
   const plan = await planRun(flags);
   await checkRedis(flags.redis, deadlinesFrom(plan.config.network.heartbeatLimitMs).connectLimitMs);
   const run = await openPlannedRun(plan);
-  const progress = new ProgressDisplay(run.config.steps, lineLogger().child({ run: run.id }));
-  let coordinator: Coordinator;
-  try {
-    coordinator = await Coordinator.start({
-      run,
-      token,
-      redisUrl: flags.redis,
-      advertisedRedisUrl: flags.advertiseRedis ?? flags.redis,
-      host: flags.host,
-      advertisedHost: flags.advertise ?? (flags.host === '0.0.0.0' ? hostname() : flags.host),
-      controlPort: flags.port,
-      httpPort: flags.httpPort,
-      minWorkers: flags.minWorkers,
-      logger: progress.logger().child({ role: 'coordinator' }),
-      listener: progress,
-      version: lockstepVersion(),
-    });
-  } catch (error) {
-    await closeRun(run);
-    throw error;
-  }
+  const observer = await RunObserver.open({ run, dataDir: flags.data, redisUrl: flags.redis, flags });
+  const coordinator = await observer.start({
+    run,
+    token,
+    redisUrl: flags.redis,
+    advertisedRedisUrl: flags.advertiseRedis ?? flags.redis,
+    host: flags.host,
+    advertisedHost: flags.advertise ?? (flags.host === '0.0.0.0' ? hostname() : flags.host),
+    controlPort: flags.port,
+    httpPort: flags.httpPort,
+    minWorkers: flags.minWorkers,
+    version: lockstepVersion(),
+  });
   say(`run ${run.id}: waiting for workers at ${coordinator.endpoint}`);
   let asked = false;
   const onSignal = () => {
@@ -74,10 +68,17 @@ async function coordinate(flags: CoordinatorFlags): Promise<number> {
   process.on('SIGINT', onSignal);
   process.on('SIGTERM', onSignal);
   try {
+    // No message of the protocol asks a worker on another host to leave.
+    await observer.follow(coordinator);
     const outcome = await coordinator.outcome;
-    progress.end();
+    observer.ended(outcome);
     return exitCodeOf(outcome);
+  } catch (error) {
+    observer.failed(error, coordinator.state.stateStep);
+    throw error;
   } finally {
+    observer.progress.end();
+    await observer.close();
     await coordinator.close();
   }
 }

@@ -9,6 +9,7 @@ import {
   type CoordinatorState,
   members,
 } from '../coordinator/index.ts';
+import { sentenceOf } from '../dashboard/index.ts';
 import { formatCount, formatDuration, isTerminal } from './terminal.ts';
 
 /** Weight of the newest step in the smoothed speed. */
@@ -96,35 +97,8 @@ export class ProgressDisplay implements CoordinatorListener {
   }
 }
 
-function sentenceOf(event: string, fields: LogFields): string | null {
-  const { worker, step, reason } = fields;
-  switch (event) {
-    case 'workerEntered':
-      return `${worker} entered at step ${step} on ${fields.device}`;
-    case 'workerLost':
-      return `${worker} was lost at step ${step}: ${reason}`;
-    case 'workerRefused':
-      return `a worker was refused: ${reason}`;
-    case 'attemptAborted':
-      return `step ${step}, attempt ${fields.attempt} aborted by ${worker}: ${reason}`;
-    case 'checkpointStored':
-      return `checkpoint of step ${step} stored`;
-    case 'checkpointAbandoned':
-      return `checkpoint of step ${step} given up: ${reason}; the next commit tries again`;
-    case 'rewound':
-      return `no worker is left: going back from step ${fields.from} to the checkpoint of step ${fields.to}`;
-    case 'queueTrouble':
-      return `the queue: ${reason}`;
-    case 'frameRefused':
-      return fields.count === 1
-        ? `a frame was refused: ${reason}`
-        : `${fields.count} frames were refused: ${reason}`;
-    default:
-      return null;
-  }
-}
-
-function teeLogger(
+/** A logger that also lets `hear` know. */
+export function teeLogger(
   to: Logger,
   hear: (level: 'info' | 'warn' | 'error', event: string, fields: LogFields) => void,
 ): Logger {

@@ -1,19 +1,25 @@
-/** `lockstep sample RUN`: noised text of the data set in, the checkpoint's one-pass guess out. */
+/**
+ * `lockstep sample RUN`: noised text of the data set in, the checkpoint's one-pass guess out; on the terminal,
+ * and beside the run's curves in TensorBoard.
+ */
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import type { Command } from 'commander';
-import { LockstepError, layoutSize } from '../base/index.ts';
-import { findNewestValid } from '../checkpoint/index.ts';
-import { CHECKPOINTS_FOLDER, savedConfig } from '../coordinator/index.ts';
-import { microBatch, openDataset } from '../data/index.ts';
-import { loadEngine } from '../engine/index.ts';
-import { createKernels } from '../kernels/index.ts';
-import { createTrainingModel } from '../model/index.ts';
-
+import { LockstepError } from '../base/index.ts';
+import { savedConfig } from '../coordinator/index.ts';
+import { TENSORBOARD_FOLDER, TensorBoardFile } from '../dashboard/index.ts';
+import { Generator } from '../playground/index.ts';
 import { atLeastOne } from './flags.ts';
-import { isTerminal, runCommand, say } from './terminal.ts';
+import { isTerminal, runCommand, say, warn } from './terminal.ts';
 
 /** Characters of a text that are shown where no terminal gives a width. */
 const SHOWN_CHARACTERS = 240;
+
+interface Sample {
+  readonly source: string;
+  readonly target: string;
+  readonly generated: string;
+}
 
 export function addSampleCommand(program: Command): void {
   program
@@ -24,15 +30,13 @@ export function addSampleCommand(program: Command): void {
     .option('--count <n>', 'texts', atLeastOne, 2)
     .action((run: string, flags: { data: string; count: number }) =>
       runCommand(async () => {
-        for (const { source, target, generated } of await sampleReconstruction(
-          run,
-          flags.data,
-          flags.count,
-        )) {
+        const { step, samples } = await sampleReconstruction(run, flags.data, flags.count);
+        for (const { source, target, generated } of samples) {
           say(`  noised    ${shorten(source)}`);
           say(`  original  ${shorten(target)}`);
           say(`  model     ${shorten(generated)}\n`);
         }
+        await recordSamples(run, step, samples);
         return 0;
       }),
     );
@@ -44,58 +48,45 @@ function shorten(text: string): string {
   return line.length <= width ? line : `${line.slice(0, width - 1)}…`;
 }
 
-interface Sample {
-  readonly source: string;
-  readonly target: string;
-  readonly generated: string;
-}
-
-/**
- * Reconstructs rows of the micro-batch of a step that the run has not reached. The number of slots
- * is the configuration's sequence length, never the reference's. Throws CHECKPOINT_INVALID without a checkpoint.
- */
-async function sampleReconstruction(runDir: string, dataDir: string, rows: number): Promise<Sample[]> {
+/** Reconstructs rows of a step that the run does not reach. Throws CHECKPOINT_INVALID without a checkpoint. */
+async function sampleReconstruction(
+  runDir: string,
+  dataDir: string,
+  count: number,
+): Promise<{ readonly step: number; readonly samples: readonly Sample[] }> {
   const config = await savedConfig(runDir);
-  const { checkpoint } = await findNewestValid(join(runDir, CHECKPOINTS_FOLDER));
-  if (config === null || checkpoint === null) {
-    throw new LockstepError('CHECKPOINT_INVALID', `${runDir} holds no valid checkpoint to generate from`);
-  }
-  const dataset = await openDataset(dataDir);
-  const { tf } = await loadEngine(config.engine, { threads: 1 });
-  const model = createTrainingModel({
-    tf,
-    model: config.model,
-    objective: config.objective,
-    specialIds: dataset.manifest.specialIds,
-    dropoutMasks: createKernels(),
-  });
+  if (config === null) throw noCheckpoint(runDir);
+  const { microBatches, microBatchSize } = config.step;
+  const generator = await Generator.open(runDir, dataDir);
   try {
-    const parameters = new Float32Array(layoutSize(model.layout));
-    await checkpoint.read('parameters', 0, new Uint8Array(parameters.buffer));
-    model.setParameters(parameters);
-    const key = { seed: config.seed, step: config.steps + 1, slot: 0 };
-    const step = { ...config.step, microBatchSize: rows };
-    const batch = microBatch(dataset, key, config.data, step);
-    const { sourceLength, sourceLengths, sourceIds, targetLength, labels } = batch;
-    const text = (ids: Int32Array) => dataset.tokenizer.decode(ids).trim();
-    return model.generate(batch, config.data.sequenceLength).map((generated, row) => ({
-      source: text(sourceIds.subarray(row * sourceLength + 1, row * sourceLength + sourceLengths[row]! - 1)),
-      target: text(
-        withoutPadding(
-          labels.subarray(row * targetLength, (row + 1) * targetLength),
-          dataset.manifest.specialIds,
-        ),
-      ),
-      generated: text(generated),
-    }));
+    let checkpointStep = 0;
+    const samples: Sample[] = [];
+    for (let index = 0; index < count; index += 1) {
+      const slot = Math.floor(index / microBatchSize);
+      const step = config.steps + 1 + Math.floor(slot / microBatches);
+      const place = { step, slot: slot % microBatches, row: index % microBatchSize };
+      const { source, target, generated } = await generator.example(place);
+      if (generated === null) throw noCheckpoint(runDir);
+      checkpointStep = generated.step;
+      const noised = source.map(({ text, mask }) => (mask ? '<mask>' : text)).join('');
+      const original = target.join('');
+      samples.push({ source: noised.trim(), target: original.trim(), generated: generated.text.trim() });
+    }
+    return { step: checkpointStep, samples };
   } finally {
-    model.dispose();
-    dataset.close();
-    await checkpoint.close();
+    generator.close();
   }
 }
 
-function withoutPadding(labels: Int32Array, { eos }: { eos: number }): Int32Array {
-  const end = labels.indexOf(eos);
-  return end === -1 ? labels : labels.subarray(0, end);
+function noCheckpoint(runDir: string): LockstepError {
+  return new LockstepError('CHECKPOINT_INVALID', `${runDir} holds no valid checkpoint to generate from`);
+}
+
+async function recordSamples(runDir: string, step: number, samples: readonly Sample[]): Promise<void> {
+  const file = await TensorBoardFile.create(join(runDir, TENSORBOARD_FOLDER), hostname(), warn);
+  samples.forEach(({ source, target, generated }, index) => {
+    const text = `noised    ${source}\noriginal  ${target}\nmodel     ${generated}`;
+    file.addText(`samples/${index}`, step, text);
+  });
+  await file.close();
 }

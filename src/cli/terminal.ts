@@ -1,5 +1,5 @@
 /** Talking to a person: one line per message, numbers as people read them. */
-import { LockstepError, type Logger, messageOf } from '../base/index.ts';
+import { LockstepError, type LogFields, type Logger, messageOf } from '../base/index.ts';
 import { createLogger } from '../logging/index.ts';
 
 export const isTerminal = process.stdout.isTTY === true;
@@ -15,6 +15,21 @@ export function warn(line: string): void {
 /** JSON lines on standard error, for when nobody watches a terminal. */
 export function lineLogger(): Logger {
   return createLogger({ file: null, level: 'info' });
+}
+
+/** Says everything twice. */
+export function bothLoggers(first: Logger, second: Logger): Logger {
+  const on = (level: 'debug' | 'info' | 'warn' | 'error') => (event: string, fields?: LogFields) => {
+    first[level](event, fields);
+    second[level](event, fields);
+  };
+  return {
+    debug: on('debug'),
+    info: on('info'),
+    warn: on('warn'),
+    error: on('error'),
+    child: (fields) => bothLoggers(first.child(fields), second.child(fields)),
+  };
 }
 
 /** Runs a command and turns what it throws into one line and an exit code. */

@@ -2,28 +2,29 @@
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import type { Command } from 'commander';
-import { LockstepError, type Logger } from '../base/index.ts';
+import { LockstepError } from '../base/index.ts';
 import { deadlinesFrom } from '../config/index.ts';
-import { Coordinator, type Outcome, type RunFolder } from '../coordinator/index.ts';
-import { createLogger } from '../logging/index.ts';
+import type { Coordinator, Outcome, RunFolder } from '../coordinator/index.ts';
 import { checkRedis, type PrivateRedis, startPrivateRedis } from '../queue/index.ts';
 import { addRunFlags, atLeastOne, type RunFlags, wholeNumber } from './flags.ts';
 import { type LocalProcess, startLocalWorker } from './local-workers.ts';
+import { addDashboardFlags, type DashboardFlags, RunObserver } from './observe.ts';
 import { openPlannedRun, planRun } from './open-run.ts';
-import { ProgressDisplay } from './progress.ts';
-import { isTerminal, lineLogger, runCommand, say } from './terminal.ts';
+import type { ProgressDisplay } from './progress.ts';
+import { isTerminal, runCommand, say } from './terminal.ts';
 import { lockstepVersion } from './version.ts';
 
-export interface TrainFlags extends RunFlags {
+export interface TrainFlags extends RunFlags, DashboardFlags {
   readonly workers: number;
   readonly redis?: string;
   readonly throttleWorker?: readonly string[];
 }
 
 export function addTrainCommand(program: Command): void {
-  addRunFlags(
-    program.command('train').description('train on this machine: Redis, coordinator and workers at once'),
-  )
+  const command = program
+    .command('train')
+    .description('train on this machine: Redis, coordinator and workers at once');
+  addDashboardFlags(addRunFlags(command))
     .option('--workers <n>', 'worker processes', atLeastOne, 1)
     .option('--redis <url>', 'use a running Redis instead of a private one')
     .option(
@@ -53,12 +54,10 @@ async function trainWith(
   redisUrl: string,
   throttles: ReadonlyMap<number, number>,
 ): Promise<Outcome> {
-  const lines: Logger = isTerminal
-    ? createLogger({ file: join(run.dir, 'logs', 'coordinator.log'), level: 'info' })
-    : lineLogger();
-  const progress = new ProgressDisplay(run.config.steps, lines.child({ run: run.id }));
+  const observer = await RunObserver.open({ run, dataDir: flags.data, redisUrl, flags });
+  const { progress } = observer;
   const token = randomBytes(32).toString('hex');
-  const coordinator = await Coordinator.start({
+  const coordinator = await observer.start({
     run,
     token,
     redisUrl,
@@ -68,28 +67,34 @@ async function trainWith(
     controlPort: 0,
     httpPort: 0,
     minWorkers: flags.workers,
-    logger: progress.logger().child({ role: 'coordinator' }),
-    listener: progress,
     version: lockstepVersion(),
   });
-  if (isTerminal) say(headline(run, flags.workers));
-  const workers = Array.from({ length: flags.workers }, (_, index) =>
-    startLocalWorker({
-      name: `worker-${index}`,
-      links: ['--coordinator', coordinator.endpoint],
-      token,
-      dataDir: flags.data,
-      logFile: join(run.dir, 'logs', `worker-${index}.log`),
-      throttleMs: throttles.get(index) ?? 0,
-    }),
-  );
+  const workers: LocalProcess[] = [];
   const release = stopOnSignals(coordinator, workers, progress);
   try {
+    await observer.follow(coordinator);
+    if (isTerminal) say(headline(run, flags.workers));
+    for (let index = 0; index < flags.workers; index += 1) {
+      const worker = startLocalWorker({
+        name: `worker-${index}`,
+        links: ['--coordinator', coordinator.endpoint],
+        token,
+        dataDir: flags.data,
+        logFile: join(run.dir, 'logs', `worker-${index}.log`),
+        throttleMs: throttles.get(index) ?? 0,
+      });
+      workers.push(worker);
+    }
     const outcome = await Promise.race([coordinator.outcome, workersFailed(workers, coordinator)]);
-    progress.end();
+    observer.ended(outcome);
     return outcome;
+  } catch (error) {
+    observer.failed(error, coordinator.state.stateStep);
+    throw error;
   } finally {
     release();
+    progress.end();
+    await observer.close();
     await coordinator.close();
     await endWorkers(workers, deadlinesFrom(run.config.network.heartbeatLimitMs).shutdownLimitMs);
   }

@@ -201,6 +201,11 @@ export class Coordinator {
     this.post({ type: 'drainRequested', incarnation });
   }
 
+  /** Lets a worker go at once and for good; the run goes on without it. */
+  evict(incarnation: string): void {
+    this.post({ type: 'evictRequested', incarnation });
+  }
+
   /** A worker's message, with the time it came at. */
   hear(message: WorkerMessage): void {
     this.#tellTime();
@@ -377,6 +382,7 @@ export class Coordinator {
   }
 }
 
-function queueNameOf(run: string): string {
+/** The name of a run's queue. */
+export function queueNameOf(run: string): string {
   return `lockstep-${run}`;
 }

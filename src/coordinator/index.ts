@@ -1,7 +1,13 @@
-export { Coordinator, type CoordinatorListener, type CoordinatorOptions } from './coordinator.ts';
+export {
+  Coordinator,
+  type CoordinatorListener,
+  type CoordinatorOptions,
+  queueNameOf,
+} from './coordinator.ts';
 export { initialState, transition } from './machine.ts';
 export { CHECKPOINTS_FOLDER, COMMIT_LOG_FILE, openRun, type RunFolder, savedConfig } from './run-folder.ts';
 export { learningRateAt } from './schedule.ts';
+export { type CoordinatorSnapshot, snapshotOf, type WorkerSnapshot } from './snapshot.ts';
 export type {
   CommittedStep,
   CoordinatorEffect,

@@ -113,6 +113,12 @@ function takeIn(turn: Turn, event: CoordinatorEvent): Failure | null {
     case 'drainRequested':
       if (turn.state.workers.has(event.incarnation)) say(turn, event.incarnation, { type: 'drain' });
       return null;
+    case 'evictRequested': {
+      const reason = 'evicted by an operator';
+      if (turn.state.workers.has(event.incarnation)) say(turn, event.incarnation, { type: 'stop', reason });
+      loseWorkers(turn, new Map([[event.incarnation, reason]]));
+      return null;
+    }
     case 'queueEmptied':
       enqueueWaiting(turn);
       return null;
@@ -145,9 +151,11 @@ function onMessage(turn: Turn, message: WorkerMessage): Failure | null {
   const isSignOfLife = message.type !== 'heartbeat' || message.hears;
   if (isSignOfLife) updateWorker(turn, incarnation, { lastHeardMs: turn.state.nowMs });
   switch (message.type) {
-    case 'heartbeat':
-      updateWorker(turn, incarnation, { residentBytes: message.residentBytes });
+    case 'heartbeat': {
+      const { residentBytes, sentBytes, receivedBytes } = message;
+      updateWorker(turn, incarnation, { residentBytes, sentBytes, receivedBytes });
       return null;
+    }
     case 'prepared':
       return turnAway(turn, worker, onPrepared(turn, worker, message));
     case 'ready':

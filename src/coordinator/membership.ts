@@ -48,6 +48,8 @@ export function onHello(turn: Turn, message: Extract<WorkerMessage, { type: 'hel
     isDraining: false,
     isStraggler: false,
     residentBytes: 0,
+    sentBytes: 0,
+    receivedBytes: 0,
     times: null,
   });
   turn.effects.push({ type: 'welcome', to: incarnation, worker });

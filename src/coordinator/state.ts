@@ -63,6 +63,9 @@ export interface WorkerRecord {
   /** It was slow enough that slots were taken back from it. */
   readonly isStraggler: boolean;
   readonly residentBytes: number;
+  /** Gradients exchanged with peers since the worker was started. */
+  readonly sentBytes: number;
+  readonly receivedBytes: number;
   readonly times: PhaseTimes | null;
 }
 
@@ -160,6 +163,8 @@ export type CoordinatorEvent =
   | { readonly type: 'stopRequested' }
   /** Someone wants a worker to leave politely. */
   | { readonly type: 'drainRequested'; readonly incarnation: string }
+  /** Someone wants a worker to go at once. */
+  | { readonly type: 'evictRequested'; readonly incarnation: string }
   | { readonly type: 'queueEmptied' }
   | { readonly type: 'checkpointStored'; readonly step: number }
   | {

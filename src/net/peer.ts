@@ -31,6 +31,7 @@ export class PeerReceiver {
   readonly endpoint: string;
   readonly #socket: zmq.Pull;
   readonly #key: FrameKey;
+  #receivedBytes = 0;
 
   static async bind(address: string, key: FrameKey): Promise<PeerReceiver> {
     const socket = new zmq.Pull({
@@ -48,6 +49,11 @@ export class PeerReceiver {
     this.endpoint = socket.lastEndpoint ?? '';
   }
 
+  /** Payload bytes of all frames taken in. */
+  get receivedBytes(): number {
+    return this.#receivedBytes;
+  }
+
   /**
    * Frames in order of arrival, read one at a time: while the consumer holds one back, the next
    * ones wait in the senders, which is all the flow control there is.
@@ -58,7 +64,10 @@ export class PeerReceiver {
       if (!opened.ok) onRefused(opened.reason);
       else if (payload === undefined || payload.length !== opened.value.length * 4) {
         onRefused('payload has another length than its header says');
-      } else yield { header: opened.value, payload };
+      } else {
+        this.#receivedBytes += payload.length;
+        yield { header: opened.value, payload };
+      }
     }
   }
 
@@ -75,6 +84,7 @@ export class PeerSender {
   readonly #onFailure: (reason: string) => void;
   #writing = false;
   #closed = false;
+  #sentBytes = 0;
 
   constructor(endpoint: string, key: FrameKey, onFailure: (reason: string) => void) {
     this.#key = key;
@@ -91,6 +101,11 @@ export class PeerSender {
         },
       );
     }
+  }
+
+  /** Payload bytes handed to zeromq. */
+  get sentBytes(): number {
+    return this.#sentBytes;
   }
 
   /**
@@ -120,6 +135,7 @@ export class PeerSender {
     try {
       for (let next = this.#outbox.shift(); next !== undefined; next = this.#outbox.shift()) {
         await this.#socket.send([...seal(this.#key, next.header()), next.payload]);
+        this.#sentBytes += next.payload.length;
       }
     } catch (error) {
       if (!this.#closed) this.#onFailure(messageOf(error));

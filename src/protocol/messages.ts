@@ -45,6 +45,8 @@ export type SlotResult = z.infer<typeof slotResultSchema>;
 const phaseTimesSchema = z.object({
   data: z.number(),
   compute: z.number(),
+  /** What is left of the time from one update to the next: for a range, for the others, for a member lost. */
+  wait: z.number(),
   reduce: z.number(),
   commit: z.number(),
   optimizer: z.number(),
@@ -105,6 +107,9 @@ export const workerMessageSchema = z.discriminatedUnion('type', [
     ...envelope,
     type: z.literal('heartbeat'),
     residentBytes: count,
+    /** Gradients sent to peers and received from them since the process was started, in bytes. */
+    sentBytes: count,
+    receivedBytes: count,
     /** Whether it has heard the coordinator within the heartbeat limit; else this is no sign of life. */
     hears: z.boolean(),
   }),

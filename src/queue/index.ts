@@ -8,3 +8,4 @@ export {
   type RedisAddress,
   startPrivateRedis,
 } from './private-redis.ts';
+export { type QueueFigures, QueueInspector } from './queue-inspector.ts';

@@ -107,6 +107,8 @@ export class CommThread {
   readonly #clock = new SteadyClock(this.#deadlines.heartbeatIntervalMs, performance.now());
   #times = emptyTimes();
   #lastTimes: PhaseTimes | null = null;
+  /** When the update before this step was applied: where the step's time begins. */
+  #stepStartMs: number | null = null;
   #reduceStartMs = 0;
   #voteMs = 0;
   #closed = false;
@@ -181,9 +183,7 @@ export class CommThread {
       }
       case 'applied':
         this.#setAside?.release(message.step);
-        this.#times.optimizer = message.milliseconds;
-        this.#lastTimes = this.#times;
-        this.#times = emptyTimes();
+        this.#closeTimes(message.milliseconds);
         this.#post({ type: 'applied', step: message.step, parametersDigest: message.parametersDigest });
         return;
       default:
@@ -501,10 +501,20 @@ export class CommThread {
     if (this.#runId === '' || this.#closed) return;
     const hears = !isDeaf(this.#state, this.#deadlines.heartbeatLimitMs);
     const residentBytes = process.memoryUsage.rss();
-    this.#send({
-      ...{ type: 'heartbeat', generation: 0, step: this.#stateStep(), attempt: 0 },
-      ...{ residentBytes, hears },
-    });
+    const { sentBytes, receivedBytes } = this.#links;
+    const place = { generation: 0, step: this.#stateStep(), attempt: 0 };
+    this.#send({ type: 'heartbeat', ...place, residentBytes, sentBytes, receivedBytes, hears });
+  }
+
+  /** The step's update is applied: what no phase accounts for was waiting. */
+  #closeTimes(optimizerMs: number): void {
+    const nowMs = performance.now();
+    const times = { ...this.#times, optimizer: optimizerMs };
+    const busyMs = times.data + times.compute + times.reduce + times.commit + times.optimizer;
+    const elapsedMs = this.#stepStartMs === null ? busyMs : nowMs - this.#stepStartMs;
+    this.#lastTimes = { ...times, wait: Math.max(0, elapsedMs - busyMs) };
+    this.#times = emptyTimes();
+    this.#stepStartMs = nowMs;
   }
 
   #member(): Membership {
@@ -532,5 +542,5 @@ function rerouted(url: string, via: string | null): string {
 }
 
 function emptyTimes(): { -readonly [K in keyof PhaseTimes]: number } {
-  return { data: 0, compute: 0, reduce: 0, commit: 0, optimizer: 0 };
+  return { data: 0, compute: 0, wait: 0, reduce: 0, commit: 0, optimizer: 0 };
 }

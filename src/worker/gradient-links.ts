@@ -34,6 +34,8 @@ export class GradientLinks {
   };
   /** Wakes the reader, which holds a frame. */
   #look: (() => void) | null = null;
+  /** Sent over links that are closed by now. */
+  #sentBefore = 0;
   #closed = false;
 
   /** Listens on `port` of `host`; 0 takes a free one. Throws ADDRESS_IN_USE. */
@@ -58,6 +60,15 @@ export class GradientLinks {
     return this.#receiver.endpoint.slice(this.#receiver.endpoint.lastIndexOf(':') + 1);
   }
 
+  /** Payload bytes since the socket was bound. */
+  get receivedBytes(): number {
+    return this.#receiver.receivedBytes;
+  }
+
+  get sentBytes(): number {
+    return [...this.#senders.values()].reduce((sum, sender) => sum + sender.sentBytes, this.#sentBefore);
+  }
+
   /** Frames of other runs are dropped from here on. */
   join(run: string, limitMs: number): void {
     this.#run = run;
@@ -69,6 +80,7 @@ export class GradientLinks {
     const kept = new Set(reduction.order.members.map((member) => member.peerEndpoint));
     for (const [endpoint, sender] of this.#senders) {
       if (kept.has(endpoint)) continue;
+      this.#sentBefore += sender.sentBytes;
       sender.close();
       this.#senders.delete(endpoint);
     }

@@ -17,6 +17,8 @@ const PURE = [
   'simulator/',
   'base/',
   'chaos/',
+  'dashboard/contract.ts',
+  'dashboard/view/',
   'config/deadlines.ts',
   'config/presets.ts',
   'protocol/messages.ts',

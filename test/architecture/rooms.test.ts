@@ -22,7 +22,10 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   queue: ['base', 'config', 'protocol'],
   logging: ['base'],
   chaos: ['base'],
-  dashboard: ['base', 'config', 'protocol', 'history', 'coordinator'],
+  dashboard: [
+    ...['base', 'config', 'storage', 'checkpoint', 'history', 'queue', 'coordinator', 'playground'],
+  ],
+  playground: ['base', 'config', 'kernels', 'checkpoint', 'data', 'model', 'engine', 'coordinator'],
   coordinator: ['base', 'config', 'collective', 'checkpoint', 'history', 'protocol', 'net', 'queue'],
   worker: [
     ...['base', 'config', 'kernels', 'collective', 'data', 'model', 'engine'],
@@ -44,6 +47,9 @@ const HOMES: Readonly<Record<string, readonly string[]>> = {
   piscina: ['data'],
   wtf_wikipedia: ['data'],
   msgpackr: ['protocol'],
+  fastify: ['coordinator', 'dashboard'],
+  'prom-client': ['dashboard'],
+  '@bull-board/api': ['dashboard'],
 };
 
 const files = sourceFiles();

@@ -52,7 +52,14 @@ const results = fc.array(fc.record({ slot: count, tokens: count, lossSum: number
   minLength: 1,
   maxLength: 5,
 });
-const times = fc.record({ data: number, compute: number, reduce: number, commit: number, optimizer: number });
+const times = fc.record({
+  data: number,
+  compute: number,
+  wait: number,
+  reduce: number,
+  commit: number,
+  optimizer: number,
+});
 
 /** By type, so that a test can tell that none is missing. */
 export const WORKER_MESSAGES: { [Type in WorkerMessage['type']]: fc.Arbitrary<WorkerMessage> } = {
@@ -68,7 +75,10 @@ export const WORKER_MESSAGES: { [Type in WorkerMessage['type']]: fc.Arbitrary<Wo
     layout,
   }),
   ready: typed('ready', { parametersDigest: digest }),
-  heartbeat: typed('heartbeat', { residentBytes: count, hears: fc.boolean() }),
+  heartbeat: typed('heartbeat', {
+    ...{ residentBytes: count, sentBytes: count, receivedBytes: count },
+    hears: fc.boolean(),
+  }),
   leased: typed('leased', { job: identifier, first: count, count: positive }),
   computed: typed('computed', {
     job: identifier,

@@ -438,11 +438,15 @@ describe('a lost worker', () => {
     const script = started(['a', 'b']);
     script.event({ type: 'tick', nowMs: 1000 });
     expect(script.kinds).toEqual([]);
-    script.say('a', { type: 'heartbeat', residentBytes: 5, hears: true });
+    const heard = { residentBytes: 5, sentBytes: 6, receivedBytes: 7, hears: true };
+    script.say('a', { type: 'heartbeat', ...heard });
     script.event({ type: 'tick', nowMs: 1001 });
     expect(script.effects[0]).toMatchObject({ type: 'note', event: 'workerLost' });
     expect([...script.state.workers.keys()]).toEqual(['a']);
-    expect(script.state.workers.get('a')).toMatchObject({ residentBytes: 5, lastHeardMs: 1000 });
+    expect(script.state.workers.get('a')).toMatchObject({
+      ...{ residentBytes: 5, sentBytes: 6, receivedBytes: 7 },
+      lastHeardMs: 1000,
+    });
   });
 
   test('that is heard but hears nothing is missed like a silent one', () => {
