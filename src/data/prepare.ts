@@ -96,7 +96,7 @@ export async function prepareDataset(options: PrepareOptions): Promise<PreparedD
   const folder = new StagedFolder(options.outDir, MANIFEST_FILE);
   try {
     if (given !== null) return await encode(folder, given, intake.texts(), intake, options, []);
-    const { counts, articles } = await spool(folder, intake.texts());
+    const { counts, samplingFactor, articles } = await spool(folder, intake.texts());
     if (articles === 0) throw nothingKept(options);
     const vocabSize = options.vocabSize!;
     const tokenizer = trainBpe(counts, vocabSize, (done, total) =>
@@ -107,8 +107,11 @@ export async function prepareDataset(options: PrepareOptions): Promise<PreparedD
       warnings.push(
         `vocabSize ${vocabSize}: the text yields ${tokenizer.vocabSize} tokens, and that is the size taken`,
       );
-      onWarning(warnings[0]!);
     }
+    if (samplingFactor > 1) {
+      warnings.push(`the tokenizer was trained on a sample of the articles, about 1 in ${samplingFactor}`);
+    }
+    for (const warning of warnings) onWarning(warning);
     const texts = spooledTexts(join(options.outDir, `${SPOOL_FILE}.partial`), (done) =>
       onProgress({ phase: 'encode', done, total: articles, articles }),
     );
@@ -129,7 +132,7 @@ async function spool(folder: StagedFolder, texts: AsyncIterable<string>) {
     articles += 1;
   }
   file.finish();
-  return { counts: words.counts, articles };
+  return { counts: words.counts, samplingFactor: words.samplingFactor, articles };
 }
 
 async function* spooledTexts(path: string, onText: (done: number) => void): AsyncGenerator<string> {
