@@ -75,7 +75,7 @@ async function sampleReconstruction(runDir: string, dataDir: string, rows: numbe
     model.setParameters(parameters);
     const key = { seed: config.seed, step: config.steps + 1, slot: 0 };
     const step = { ...config.step, microBatchSize: rows };
-    const batch = microBatch(dataset, key, config.data, step);
+    const batch = await microBatch(dataset, key, config.data, step);
     const { sourceLength, sourceLengths, sourceIds, targetLength, labels } = batch;
     const text = (ids: Int32Array) => dataset.tokenizer.decode(ids).trim();
     return model.generate(batch, config.data.sequenceLength).map((generated, row) => ({
@@ -96,6 +96,6 @@ async function sampleReconstruction(runDir: string, dataDir: string, rows: numbe
 }
 
 function withoutPadding(labels: Int32Array, { eos }: { eos: number }): Int32Array {
-  const end = labels.indexOf(eos);
+  const end = labels.lastIndexOf(eos);
   return end === -1 ? labels : labels.subarray(0, end);
 }

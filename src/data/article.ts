@@ -22,4 +22,12 @@ export type SourceRecord =
   | { readonly kind: 'article'; readonly article: Article }
   | { readonly kind: 'dropped'; readonly reason: DropReason };
 
+/** A cleaned article on its way to the tokenizer. */
+export interface CleanDocument {
+  /** Paragraphs joined by line feeds; never empty. */
+  readonly text: string;
+  /** What decides its split: see split.ts. */
+  readonly hash: number;
+}
+
 export type DropCounts = Readonly<Record<DropReason, number>>;

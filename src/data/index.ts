@@ -9,6 +9,8 @@ export {
   microBatch,
   type SamplePlace,
   samplePlace,
+  sampleSpecOf,
+  validationBatch,
 } from './micro-batch.ts';
 export { addNoise } from './noise.ts';
 export {
@@ -17,7 +19,8 @@ export {
   type PrepareProgress,
   prepareDataset,
 } from './prepare.ts';
-export type { SampleIndex } from './samples.ts';
+export type { SampleCounts, SampleSpec, SampleTable, TokenRange } from './samples.ts';
+export { documentHash, type Split, splitOf } from './split.ts';
 export { type TokenKinds, tokenKindsOf } from './token-kinds.ts';
 export {
   BOS_ID,
@@ -35,3 +38,4 @@ export {
   VOCAB_SIZE_MIN,
   WordCounter,
 } from './tokenizer/index.ts';
+export { Samples, type TrainingData } from './training-data.ts';

@@ -1,14 +1,16 @@
 /**
- * From input files to the texts of documents: reads, cleans, drops and counts. A text is one article's
+ * From input files to documents: reads, cleans, drops and counts. A document's text is one article's
  * paragraphs joined by line feeds; its title is left out, as a heading without a sentence is
- * nothing to restore. Texts come in the order of the inputs, whatever the number of threads.
+ * nothing to restore. Documents come in the order of the inputs, whatever the number of threads.
  */
 import { basename } from 'node:path';
 import { assert } from '../base/index.ts';
-import { type Article, DROP_REASONS, type DropReason } from './article.ts';
+import { type Article, type CleanDocument, DROP_REASONS, type DropReason } from './article.ts';
+import { ArticleSamples } from './article-samples.ts';
 import { type Cleaner, type CleanResult, cleanPlainText, createCleaner, mapInOrder } from './clean/index.ts';
 import { type ArticleSource, formatOf, type InputFormat, openArticles } from './input/index.ts';
 import type { Manifest, PrepareReport } from './manifest.ts';
+import { documentHash } from './split.ts';
 
 /** The shortest article kept, in UTF-16 units: dumps are full of stubs, other inputs are as wanted. */
 const CHARACTERS_MIN: Readonly<Record<InputFormat, number>> = { mediawiki: 200, 'json-lines': 1, text: 1 };
@@ -27,6 +29,8 @@ export interface IntakeOptions {
 }
 
 export class Intake {
+  /** Articles before and after cleaning, complete once `documents` has ended. */
+  readonly samples = new ArticleSamples();
   readonly #options: IntakeOptions;
   readonly #sources: readonly { readonly file: string; readonly source: ArticleSource }[];
   readonly #dropped = Object.fromEntries(DROP_REASONS.map((reason) => [reason, 0])) as Record<
@@ -52,17 +56,17 @@ export class Intake {
     });
   }
 
-  /** The texts of all inputs; to be iterated once. Errors are those of the readers. */
-  async *texts(): AsyncGenerator<string> {
+  /** The documents of all inputs; to be iterated once. Errors are those of the readers. */
+  async *documents(): AsyncGenerator<CleanDocument> {
     const cleaner = createCleaner(this.#options.threads);
     try {
-      for (const { source } of this.#sources) yield* this.#textsOf(source, cleaner);
+      for (const { source } of this.#sources) yield* this.#documentsOf(source, cleaner);
     } finally {
       await cleaner.close();
     }
   }
 
-  /** What was read, once `texts` has ended. */
+  /** What was read, once `documents` has ended. */
   source(): Manifest['source'] {
     return this.#sources.map(({ file, source: { bytes, format } }) => {
       assert(bytes.sha256 !== null, `${file} was not read to its end`);
@@ -82,21 +86,26 @@ export class Intake {
     };
   }
 
-  async *#textsOf(source: ArticleSource, cleaner: Cleaner): AsyncGenerator<string> {
+  async *#documentsOf(source: ArticleSource, cleaner: Cleaner): AsyncGenerator<CleanDocument> {
     const { format } = source;
     const minCharacters = this.#options.minCharacters ?? CHARACTERS_MIN[format];
-    const clean = (article: Article): CleanResult | Promise<CleanResult> =>
-      format === 'mediawiki'
-        ? cleaner.clean(article)
-        : { kind: 'article', paragraphs: cleanPlainText(article.text) };
-    for await (const result of mapInOrder(this.#articlesOf(source), cleaner.window, clean)) {
+    const clean = async (article: Article): Promise<{ article: Article; result: CleanResult }> => ({
+      article,
+      result:
+        format === 'mediawiki'
+          ? await cleaner.clean(article)
+          : { kind: 'article', paragraphs: cleanPlainText(article.text) },
+    });
+    for await (const { article, result } of mapInOrder(this.#articlesOf(source), cleaner.window, clean)) {
       const text = result.kind === 'article' ? result.paragraphs.join('\n') : '';
       if (result.kind === 'dropped') this.#dropped[result.reason] += 1;
       else if (text.length < Math.max(1, minCharacters)) this.#dropped.tooShort += 1;
       else {
         this.#articlesKept += 1;
         this.#characters += text.length;
-        yield text;
+        const hash = documentHash({ title: article.title, text });
+        this.samples.add(hash, article.title, article.text, text);
+        yield { text, hash };
       }
       this.#tellProgress();
     }

@@ -11,7 +11,9 @@ import { INPUT_FORMATS } from './input/read-articles.ts';
 export const MANIFEST_FILE = 'manifest.json';
 export const TOKENIZER_FILE = 'tokenizer.json';
 export const DOCUMENTS_FILE = 'documents.bin';
-export const MANIFEST_VERSION = 1;
+export const DOCUMENT_HASHES_FILE = 'document-hashes.bin';
+export const ARTICLE_SAMPLES_FILE = 'articles.json';
+export const MANIFEST_VERSION = 2;
 
 export const tokenShardFile = (index: number): string => `tokens-${String(index).padStart(5, '0')}.bin`;
 
@@ -52,6 +54,10 @@ export const manifestSchema = z.strictObject({
   documents: count,
   /** The token count of each document in order, u32 little-endian, over all shards. */
   documentIndex: fileSchema,
+  /** The hash of each document in order, u32 little-endian: what decides its split (see split.ts). */
+  documentHashes: fileSchema,
+  /** A few articles before and after cleaning (see article-samples.ts). */
+  articleSamples: fileSchema,
   /** Documents lie end to end, without `<s>` and `</s>`, and none spans two shards. */
   shards: z.array(z.strictObject({ ...fileSchema.shape, tokens: count, documents: count })),
   source: z.array(z.strictObject({ file: z.string(), format: z.enum(INPUT_FORMATS), bytes: count, sha256 })),
@@ -65,6 +71,12 @@ export type FileEntry = z.infer<typeof fileSchema>;
 
 export function manifestText(manifest: Manifest): string {
   return `${JSON.stringify(manifest, null, 2)}\n`;
+}
+
+/** Every file that the manifest names. */
+export function filesOf(manifest: Manifest): FileEntry[] {
+  const { tokenizer, documentIndex, documentHashes, articleSamples, shards } = manifest;
+  return [tokenizer, documentIndex, documentHashes, articleSamples, ...shards];
 }
 
 /** Parses and cross-checks a manifest's text; throws DATA_CORRUPT naming the first bad field. */

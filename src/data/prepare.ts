@@ -7,9 +7,11 @@ import { createHash } from 'node:crypto';
 import { createReadStream, existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { LockstepError } from '../base/index.ts';
+import type { CleanDocument } from './article.ts';
 import { INPUT_FORMATS, type InputFormat, readLines } from './input/index.ts';
 import { Intake } from './intake.ts';
 import {
+  ARTICLE_SAMPLES_FILE,
   isTokenShardFile,
   MANIFEST_FILE,
   MANIFEST_VERSION,
@@ -95,8 +97,8 @@ export async function prepareDataset(options: PrepareOptions): Promise<PreparedD
   });
   const folder = new StagedFolder(options.outDir, MANIFEST_FILE);
   try {
-    if (given !== null) return await encode(folder, given, intake.texts(), intake, options, []);
-    const { counts, samplingFactor, articles } = await spool(folder, intake.texts());
+    if (given !== null) return await encode(folder, given, intake.documents(), intake, options, []);
+    const { counts, samplingFactor, articles } = await spool(folder, intake.documents());
     if (articles === 0) throw nothingKept(options);
     const vocabSize = options.vocabSize!;
     const tokenizer = trainBpe(counts, vocabSize, (done, total) =>
@@ -112,49 +114,53 @@ export async function prepareDataset(options: PrepareOptions): Promise<PreparedD
       warnings.push(`the tokenizer was trained on a sample of the articles, about 1 in ${samplingFactor}`);
     }
     for (const warning of warnings) onWarning(warning);
-    const texts = spooledTexts(join(options.outDir, `${SPOOL_FILE}.partial`), (done) =>
+    const documents = spooledDocuments(join(options.outDir, `${SPOOL_FILE}.partial`), (done) =>
       onProgress({ phase: 'encode', done, total: articles, articles }),
     );
-    return await encode(folder, tokenizer, texts, intake, options, warnings);
+    return await encode(folder, tokenizer, documents, intake, options, warnings);
   } finally {
     folder.abort();
   }
 }
 
-/** Writes texts to the temporary file, one JSON string a line, and counts their words. */
-async function spool(folder: StagedFolder, texts: AsyncIterable<string>) {
+/** Writes documents to the temporary file, one a line, and counts their words. */
+async function spool(folder: StagedFolder, documents: AsyncIterable<CleanDocument>) {
   const file = folder.create(SPOOL_FILE);
   const words = new WordCounter();
   let articles = 0;
-  for await (const text of texts) {
-    words.add(text);
-    file.append(Buffer.from(`${JSON.stringify(text)}\n`));
+  for await (const document of documents) {
+    words.add(document.text);
+    file.append(Buffer.from(`${JSON.stringify(document)}\n`));
     articles += 1;
   }
   file.finish();
   return { counts: words.counts, samplingFactor: words.samplingFactor, articles };
 }
 
-async function* spooledTexts(path: string, onText: (done: number) => void): AsyncGenerator<string> {
+async function* spooledDocuments(
+  path: string,
+  onDocument: (done: number) => void,
+): AsyncGenerator<CleanDocument> {
   let done = 0;
   for await (const line of readLines(createReadStream(path), path)) {
-    yield JSON.parse(line.text) as string;
+    // Written by `spool` a moment ago.
+    yield JSON.parse(line.text) as CleanDocument;
     done += 1;
-    onText(done);
+    onDocument(done);
   }
 }
 
 async function encode(
   folder: StagedFolder,
   tokenizer: BpeTokenizer,
-  texts: AsyncIterable<string>,
+  documents: AsyncIterable<CleanDocument>,
   intake: Intake,
   options: PrepareOptions,
   warnings: readonly string[],
 ): Promise<PreparedDataset> {
   const { vocabSize } = tokenizer;
   const writer = new TokenShardWriter(folder, vocabSize, options.tokenShardBytes);
-  for await (const text of texts) writer.append(tokenizer.encode(text));
+  for await (const { text, hash } of documents) writer.append(tokenizer.encode(text), hash);
   const written = writer.finish();
   if (written.documents === 0) throw nothingKept(options);
   folder.discard(SPOOL_FILE);
@@ -168,6 +174,8 @@ async function encode(
     tokens: written.tokens,
     documents: written.documents,
     documentIndex: written.documentIndex,
+    documentHashes: written.documentHashes,
+    articleSamples: folder.write(ARTICLE_SAMPLES_FILE, intake.samples.toJson()),
     shards: [...written.shards],
     source: intake.source(),
     report: intake.report(written.tokens, warnings),

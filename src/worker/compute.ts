@@ -6,7 +6,7 @@
 import { performance } from 'node:perf_hooks';
 import { assert, LockstepError, layoutSize, messageOf, unreachable } from '../base/index.ts';
 import type { RunConfig } from '../config/index.ts';
-import { type Dataset, microBatch, openDataset } from '../data/index.ts';
+import { type MicroBatch, microBatch, openDataset, type TrainingData } from '../data/index.ts';
 import { loadEngine } from '../engine/index.ts';
 import {
   adamwScalars,
@@ -26,7 +26,7 @@ const ENGINE_THREADS = 1;
 
 interface Replica {
   readonly config: RunConfig;
-  readonly dataset: Dataset;
+  readonly data: TrainingData;
   readonly model: TrainingModel;
   readonly kernels: Kernels;
   readonly state: SharedState;
@@ -65,7 +65,7 @@ export class ComputeThread {
   close(): void {
     this.#closed = true;
     this.#replica?.model.dispose();
-    this.#replica?.dataset.close();
+    this.#replica?.data.close();
     this.#replica = null;
   }
 
@@ -93,14 +93,14 @@ export class ComputeThread {
   }
 
   async #prepare(config: RunConfig, datasetSha256: string): Promise<void> {
-    const dataset = await openDataset(this.#dataDir, { expectedSha256: datasetSha256 });
+    const data = await openDataset(this.#dataDir, { expectedSha256: datasetSha256 });
     const engine = await loadEngine(config.engine, { threads: ENGINE_THREADS });
     const kernels = createKernels();
     const model = createTrainingModel({
       tf: engine.tf,
       model: config.model,
       objective: config.objective,
-      specialIds: dataset.manifest.specialIds,
+      specialIds: data.manifest.specialIds,
       dropoutMasks: kernels,
     });
     const floats = layoutSize(model.layout);
@@ -114,7 +114,7 @@ export class ComputeThread {
     };
     this.#replica = {
       config,
-      dataset,
+      data,
       model,
       kernels,
       state,
@@ -151,10 +151,12 @@ export class ComputeThread {
     let dataMilliseconds = 0;
     const results: SlotResult[] = [];
     for (let slot = order.first; slot < order.first + order.count; slot += 1) {
-      const outcome = this.#computeSlot(order.step, slot);
+      const batch = await this.#batchOf(order.step, slot);
+      if (this.#closed) return;
+      const outcome = this.#computeSlot(order.step, slot, batch.batch);
       if (outcome === null) return;
-      dataMilliseconds += outcome.dataMs;
-      results.push(outcome.result);
+      dataMilliseconds += batch.milliseconds;
+      results.push(outcome);
       await this.#breathe();
       if (this.#closed) return;
     }
@@ -176,13 +178,17 @@ export class ComputeThread {
     });
   }
 
-  /** One micro-batch into the fragments; null when its gradient is not finite, which is said at once. */
-  #computeSlot(step: number, slot: number): { result: SlotResult; dataMs: number } | null {
-    const { config, dataset, model, fragments } = this.#ready();
+  async #batchOf(step: number, slot: number): Promise<{ batch: MicroBatch; milliseconds: number }> {
+    const { config, data } = this.#ready();
     const startMs = performance.now();
+    const batch = await microBatch(data, { seed: config.seed, step, slot }, config.data, config.step);
+    return { batch, milliseconds: performance.now() - startMs };
+  }
+
+  /** One micro-batch into the fragments; null when its gradient is not finite, which is said at once. */
+  #computeSlot(step: number, slot: number, batch: MicroBatch): SlotResult | null {
+    const { config, model, fragments } = this.#ready();
     const key = { seed: config.seed, step, slot };
-    const batch = microBatch(dataset, key, config.data, config.step);
-    const dataMs = performance.now() - startMs;
     let result: SlotResult | null = null;
     try {
       fragments.add(slot, (target) => {
@@ -196,7 +202,7 @@ export class ComputeThread {
       return null;
     }
     assert(result !== null, 'the gradient was computed');
-    return { result, dataMs };
+    return result;
   }
 
   #requireFinite(gradient: Float32Array): void {

@@ -6,7 +6,9 @@ import { describe, expect, it } from 'vitest';
 import { cleanWikitext, countLeftovers } from '../../../src/data/clean/index.ts';
 import { type Dataset, openDataset, type PrepareOptions, prepareDataset } from '../../../src/data/index.ts';
 import { openArticles } from '../../../src/data/input/index.ts';
+import { filesOf } from '../../../src/data/manifest.ts';
 import {
+  collect,
   dumpXml,
   errorOf,
   SHARED_DATA,
@@ -47,9 +49,9 @@ const bytesOf = (folder: string) =>
         .digest('hex'),
     ]);
 
-function withDataset<T>(dataset: Dataset, use: (dataset: Dataset) => T): T {
+async function withDataset<T>(dataset: Dataset, use: (dataset: Dataset) => T | Promise<T>): Promise<T> {
   try {
-    return use(dataset);
+    return await use(dataset);
   } finally {
     dataset.close();
   }
@@ -94,14 +96,15 @@ describe('prepareDataset', () => {
 
   it('holds each article as one document, in order', async () => {
     const { outDir } = await prepared();
-    withDataset(await openDataset(outDir), (dataset) => {
-      const texts = [...dataset.documents()].map((ids) => dataset.tokenizer.decode(ids));
+    await withDataset(await openDataset(outDir), async (dataset) => {
+      const documents = await collect(dataset.documents());
+      const texts = documents.map(({ ids }) => dataset.tokenizer.decode(ids));
       expect(texts).toEqual(PAGES.slice(0, 30).map(({ text }) => text));
-      const all = dataset.readTokens(0, dataset.manifest.tokens);
-      expect([...all]).toEqual([...dataset.documents()].flatMap((ids) => [...ids]));
+      const all = await dataset.readTokens(0, dataset.manifest.tokens);
+      expect([...all]).toEqual(documents.flatMap(({ ids }) => [...ids]));
       // A range that begins in one shard and ends in another.
       const border = dataset.manifest.shards[0]!.tokens;
-      expect(dataset.readTokens(border - 5, 10)).toEqual(all.slice(border - 5, border + 5));
+      expect(await dataset.readTokens(border - 5, 10)).toEqual(all.slice(border - 5, border + 5));
     });
   });
 
@@ -118,6 +121,8 @@ describe('prepareDataset', () => {
     expect(second.manifest.shards).toHaveLength(1);
     expect(manifest.shards.length).toBeGreaterThan(1);
     expect(readdirSync(outDir).sort()).toEqual([
+      'articles.json',
+      'document-hashes.bin',
       'documents.bin',
       'manifest.json',
       'tokenizer.json',
@@ -142,7 +147,7 @@ describe('prepareDataset', () => {
     const error = await errorOf(() => prepareDataset({ inputs: [cut], outDir, vocabSize: 340, force: true }));
     expect(error.code).toBe('DATA_CORRUPT');
     expect(readdirSync(outDir).filter((name) => name.endsWith('.partial'))).toEqual([]);
-    withDataset(await openDataset(outDir), (dataset) => expect(dataset.sha256).toBe(sha256));
+    await withDataset(await openDataset(outDir), (dataset) => expect(dataset.sha256).toBe(sha256));
   });
 
   it.each<[string, Partial<PrepareOptions>, string]>([
@@ -195,7 +200,7 @@ describe('openDataset', () => {
 
   it('finds a flipped bit in any file', async () => {
     const { outDir, manifest } = await prepared();
-    for (const { file } of [manifest.tokenizer, manifest.documentIndex, ...manifest.shards]) {
+    for (const { file } of filesOf(manifest)) {
       const path = join(outDir, file);
       const bytes = readFileSync(path);
       bytes[bytes.length >> 1]! ^= 1;
@@ -228,7 +233,7 @@ describe('openDataset', () => {
   });
 
   it.each([
-    ['"version": 1', '"version": 2', 'field "version"'],
+    ['"version": 2', '"version": 1', 'field "version"'],
     ['"documents": 30', '"documents": 31', 'field "documents" is 31, but the shards hold 30'],
     ['"file": "tokens-00000.bin"', '"file": "../../tokens.bin"', 'plain file name'],
     ['"format": "lockstep-dataset"', '"format": "lockstep-dataset', 'is not JSON'],
@@ -261,8 +266,9 @@ describe('the corpus that comes with the project', () => {
       dropped: { namespace: 4, redirect: 24, disambiguation: 4, tooShort: 0, unparsable: 0 },
       warnings: [],
     });
-    withDataset(await openDataset(outDir), (dataset) => {
-      const texts = [...dataset.documents()].map((ids) => dataset.tokenizer.decode(ids));
+    await withDataset(await openDataset(outDir), async (dataset) => {
+      const documents = await collect(dataset.documents());
+      const texts = documents.map(({ ids }) => dataset.tokenizer.decode(ids));
       expect(texts.filter((text) => countLeftovers(text) > 0)).toEqual([]);
     });
   });
