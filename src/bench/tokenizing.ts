@@ -14,8 +14,8 @@ import { performance } from 'node:perf_hooks';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { messageOf } from '../base/index.ts';
+import { cacheFolder } from '../cli/index.ts';
 import { tokenizerFromJson, tokenizerToJson, trainBpe, WordCounter } from '../data/index.ts';
-import { cacheFolder } from './cache-folder.ts';
 import { type Summary, summarize } from './statistics.ts';
 
 const CORPUS = fileURLToPath(new URL('../../corpus/encyclopedia.xml', import.meta.url));

@@ -6,7 +6,7 @@ import { execFile } from 'node:child_process';
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { messageOf } from '../base/index.ts';
-import { cacheFolder } from './cache-folder.ts';
+import { cacheFolder } from '../cli/index.ts';
 
 const PACKAGES = ['torch', 'numpy'];
 const INSTALL_LIMIT_MS = 15 * 60_000;

@@ -4,6 +4,7 @@ import type { Command } from 'commander';
 import { LockstepError } from '../base/index.ts';
 import { deadlinesFrom } from '../config/index.ts';
 import { Coordinator } from '../coordinator/index.ts';
+import { ServedDataset } from '../data/index.ts';
 import { checkRedis } from '../queue/index.ts';
 import { addRunFlags, atLeastOne, port, type RunFlags } from './flags.ts';
 import { TOKEN_VARIABLE } from './local-workers.ts';
@@ -44,10 +45,12 @@ async function coordinate(flags: CoordinatorFlags): Promise<number> {
   await checkRedis(flags.redis, deadlinesFrom(plan.config.network.heartbeatLimitMs).connectLimitMs);
   const run = await openPlannedRun(plan);
   const progress = new ProgressDisplay(run.config.steps, lineLogger().child({ run: run.id }));
+  const data = new ServedDataset(flags.data, run.datasetSha256, run.config.data);
   let coordinator: Coordinator;
   try {
     coordinator = await Coordinator.start({
       run,
+      data,
       token,
       redisUrl: flags.redis,
       advertisedRedisUrl: flags.advertiseRedis ?? flags.redis,
@@ -79,6 +82,7 @@ async function coordinate(flags: CoordinatorFlags): Promise<number> {
     return exitCodeOf(outcome);
   } finally {
     await coordinator.close();
+    await data.close();
   }
 }
 

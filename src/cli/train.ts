@@ -5,6 +5,7 @@ import type { Command } from 'commander';
 import { LockstepError, type Logger } from '../base/index.ts';
 import { deadlinesFrom } from '../config/index.ts';
 import { Coordinator, type Outcome, type RunFolder } from '../coordinator/index.ts';
+import { ServedDataset } from '../data/index.ts';
 import { createLogger } from '../logging/index.ts';
 import { checkRedis, type PrivateRedis, startPrivateRedis } from '../queue/index.ts';
 import { addRunFlags, atLeastOne, type RunFlags, wholeNumber } from './flags.ts';
@@ -58,8 +59,10 @@ async function trainWith(
     : lineLogger();
   const progress = new ProgressDisplay(run.config.steps, lines.child({ run: run.id }));
   const token = randomBytes(32).toString('hex');
+  const data = new ServedDataset(flags.data, run.datasetSha256, run.config.data);
   const coordinator = await Coordinator.start({
     run,
+    data,
     token,
     redisUrl,
     advertisedRedisUrl: redisUrl,
@@ -91,6 +94,7 @@ async function trainWith(
   } finally {
     release();
     await coordinator.close();
+    await data.close();
     await endWorkers(workers, deadlinesFrom(run.config.network.heartbeatLimitMs).shutdownLimitMs);
   }
 }

@@ -26,6 +26,7 @@ import {
   workerMessageSchema,
 } from '../protocol/index.ts';
 import { JobProducer } from '../queue/index.ts';
+import type { DataBlocks } from './data-routes.ts';
 import { layoutKeyOf, layoutOfKey } from './layout-key.ts';
 import { initialState, transition } from './machine.ts';
 import { now, type RunFolder } from './run-folder.ts';
@@ -44,6 +45,8 @@ const PROBE_DELAYS_MS = [20, 100];
 
 export interface CoordinatorOptions {
   readonly run: RunFolder;
+  /** The run's data set, for workers without its files. */
+  readonly data: DataBlocks;
   /** Shared secret of the cluster; whoever holds it may take part. */
   readonly token: string;
   /** Where this process reaches Redis, and where workers do. */
@@ -112,6 +115,7 @@ export class Coordinator {
       run.id,
       deriveKey(options.token, 'http'),
       {
+        data: options.data,
         writerOf: (step, attempt) => coordinator?.writerOf(step, attempt) ?? null,
         readerOf: (step) => coordinator?.readerOf(step) ?? null,
         onWriteFailed: (step, error) => coordinator?.post(checkpointFailure(step, error)),

@@ -1,4 +1,5 @@
 export { type Article, DROP_REASONS, type DropReason } from './article.ts';
+export { type BlockSource, DATA_BLOCK_BYTES, DIGEST_BYTES } from './data-blocks.ts';
 export { Dataset, type OpenDatasetOptions, openDataset } from './dataset.ts';
 export { INPUT_FORMATS, type InputFormat } from './input/index.ts';
 export { KeyedPermutation } from './keyed-permutation.ts';
@@ -19,7 +20,9 @@ export {
   type PrepareProgress,
   prepareDataset,
 } from './prepare.ts';
+export { openRemoteDataset, type RemoteDatasetOptions } from './remote-dataset.ts';
 export type { SampleCounts, SampleSpec, SampleTable, TokenRange } from './samples.ts';
+export { ServedDataset } from './served-dataset.ts';
 export { documentHash, type Split, splitOf } from './split.ts';
 export { type TokenKinds, tokenKindsOf } from './token-kinds.ts';
 export {

@@ -27,6 +27,7 @@ import {
   PROTOCOL_VERSION,
 } from '../protocol/index.ts';
 import { checkRedis, JobConsumer } from '../queue/index.ts';
+import type { TransferTarget } from './coordinator-http.ts';
 import { GradientLinks } from './gradient-links.ts';
 import {
   type Ending,
@@ -38,7 +39,7 @@ import {
   type UploadOrder,
 } from './lifecycle.ts';
 import { Reduction } from './reduction.ts';
-import { downloadState, type TransferTarget, takeSnapshot, uploadSnapshot } from './state-transfer.ts';
+import { downloadState, takeSnapshot, uploadSnapshot } from './state-transfer.ts';
 import type { FromCompute, SharedFragment, SharedState, ToCompute } from './thread-messages.ts';
 
 /** Until the coordinator's configuration is known; only for the first greeting. */
@@ -333,7 +334,8 @@ export class CommThread {
         key: deriveKey(this.#options.token, 'http'),
       },
     };
-    this.#ports.toCompute({ type: 'prepare', config, datasetSha256: welcome.dataset });
+    const { transfer } = this.#membership;
+    this.#ports.toCompute({ type: 'prepare', config, datasetSha256: welcome.dataset, transfer });
   }
 
   #sayPrepared(): void {

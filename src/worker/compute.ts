@@ -6,7 +6,13 @@
 import { performance } from 'node:perf_hooks';
 import { assert, LockstepError, layoutSize, messageOf, unreachable } from '../base/index.ts';
 import type { RunConfig } from '../config/index.ts';
-import { type MicroBatch, microBatch, openDataset, type TrainingData } from '../data/index.ts';
+import {
+  type MicroBatch,
+  microBatch,
+  openDataset,
+  openRemoteDataset,
+  type TrainingData,
+} from '../data/index.ts';
 import { loadEngine } from '../engine/index.ts';
 import {
   adamwScalars,
@@ -18,11 +24,22 @@ import {
 } from '../kernels/index.ts';
 import { createTrainingModel, initializeParameters, type TrainingModel } from '../model/index.ts';
 import type { SlotResult } from '../protocol/index.ts';
+import { urlOf } from './coordinator-http.ts';
+import { CoordinatorBlocks } from './data-transfer.ts';
 import { FragmentStore } from './fragment-store.ts';
 import type { FromCompute, SharedState, ToCompute } from './thread-messages.ts';
 
 /** One thread inside an operation: the number of threads may change the order of sums, and so the bits. */
 const ENGINE_THREADS = 1;
+
+/** Where this machine finds the run's data set: a folder, or the coordinator, with a folder to keep blocks in. */
+export type DataPlace =
+  | { readonly kind: 'folder'; readonly dir: string }
+  | {
+      readonly kind: 'coordinator';
+      readonly cacheDir: string;
+      readonly onCacheTrouble: (reason: string) => void;
+    };
 
 interface Replica {
   readonly config: RunConfig;
@@ -36,7 +53,9 @@ interface Replica {
 }
 
 export class ComputeThread {
-  readonly #dataDir: string;
+  readonly #dataPlace: DataPlace;
+  /** Ends requests for data that are under way. */
+  readonly #closing = new AbortController();
   /** Added to the time of each micro-batch, to play a slow device. */
   readonly #throttleMs: number;
   readonly #reply: (message: FromCompute) => void;
@@ -44,8 +63,8 @@ export class ComputeThread {
   #work: Promise<void> = Promise.resolve();
   #closed = false;
 
-  constructor(options: { dataDir: string; throttleMs: number; reply: (message: FromCompute) => void }) {
-    this.#dataDir = options.dataDir;
+  constructor(options: { data: DataPlace; throttleMs: number; reply: (message: FromCompute) => void }) {
+    this.#dataPlace = options.data;
     this.#throttleMs = options.throttleMs;
     this.#reply = options.reply;
   }
@@ -64,6 +83,7 @@ export class ComputeThread {
 
   close(): void {
     this.#closed = true;
+    this.#closing.abort();
     this.#replica?.model.dispose();
     this.#replica?.data.close();
     this.#replica = null;
@@ -73,7 +93,7 @@ export class ComputeThread {
     if (this.#closed) return;
     switch (message.type) {
       case 'prepare':
-        await this.#prepare(message.config, message.datasetSha256);
+        await this.#prepare(message);
         return;
       case 'initialize':
         this.#initialize();
@@ -92,8 +112,9 @@ export class ComputeThread {
     }
   }
 
-  async #prepare(config: RunConfig, datasetSha256: string): Promise<void> {
-    const data = await openDataset(this.#dataDir, { expectedSha256: datasetSha256 });
+  async #prepare(order: Extract<ToCompute, { type: 'prepare' }>): Promise<void> {
+    const { config } = order;
+    const data = await this.#openData(order);
     const engine = await loadEngine(config.engine, { threads: ENGINE_THREADS });
     const kernels = createKernels();
     const model = createTrainingModel({
@@ -128,6 +149,21 @@ export class ComputeThread {
     }
     const { layout } = model;
     this.#reply({ type: 'prepared', layout, device: engine.device, engineVersion: engine.version, state });
+  }
+
+  async #openData({
+    datasetSha256: sha256,
+    transfer,
+  }: Extract<ToCompute, { type: 'prepare' }>): Promise<TrainingData> {
+    const place = this.#dataPlace;
+    if (place.kind === 'folder') return openDataset(place.dir, { expectedSha256: sha256 });
+    return openRemoteDataset({
+      source: new CoordinatorBlocks(transfer, this.#closing.signal),
+      place: urlOf(transfer, 'data'),
+      sha256,
+      cacheDir: place.cacheDir,
+      onCacheTrouble: place.onCacheTrouble,
+    });
   }
 
   #initialize(): void {

@@ -1,3 +1,4 @@
+export type { DataPlace } from './compute.ts';
 export { FragmentStore } from './fragment-store.ts';
 export {
   initialLifecycle,

@@ -5,12 +5,12 @@
 import { Worker as Thread } from 'node:worker_threads';
 import type { LogDestination } from '../logging/index.ts';
 import type { CommOptions } from './comm.ts';
-import { ComputeThread } from './compute.ts';
+import { ComputeThread, type DataPlace } from './compute.ts';
 import type { Ending } from './lifecycle.ts';
 import type { FromCompute, ToCompute } from './thread-messages.ts';
 
 export interface WorkerOptions extends CommOptions {
-  readonly dataDir: string;
+  readonly data: DataPlace;
   /** Waits so long after each micro-batch, to play a slow device; 0 for none. */
   readonly throttleMs: number;
   readonly log: LogDestination;
@@ -41,9 +41,9 @@ export interface RunningWorker {
 }
 
 export function startWorker(options: WorkerOptions): RunningWorker {
-  const { coordinator, token, name, host, advertisedHost, dataDir, throttleMs, log } = options;
-  const data: CommThreadData = { options: { coordinator, token, name, host, advertisedHost }, log };
-  const thread = new Thread(new URL('./comm-thread.js', import.meta.url), { workerData: data });
+  const { coordinator, token, name, host, advertisedHost, data, throttleMs, log } = options;
+  const threadData: CommThreadData = { options: { coordinator, token, name, host, advertisedHost }, log };
+  const thread = new Thread(new URL('./comm-thread.js', import.meta.url), { workerData: threadData });
   const tell = (message: IntoComm) => thread.postMessage(message);
   let settle: (outcome: WorkerOutcome) => void = () => {};
   const ended = new Promise<WorkerOutcome>((resolve) => {
@@ -53,7 +53,7 @@ export function startWorker(options: WorkerOptions): RunningWorker {
     thread.once('exit', () => resolve());
   });
   const compute = new ComputeThread({
-    dataDir,
+    data,
     throttleMs,
     reply: (message) => {
       if (message.type === 'failed') settle({ kind: 'failed', code: message.code, reason: message.message });

@@ -1,4 +1,4 @@
-/** Where peers that the benchmark installs are kept from run to run. */
+/** What may be deleted at any time and is kept from run to run: fetched data, peers that the benchmark installs. */
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 
