@@ -12,11 +12,17 @@ export {
 } from './micro-batch.ts';
 export { addNoise } from './noise.ts';
 export {
+  JobSite,
+  PREPARE_PHASES,
   type PreparedDataset,
+  type PrepareJob,
   type PrepareOptions,
   type PrepareProgress,
   prepareDataset,
-} from './prepare.ts';
+  type RunJobs,
+  runHere,
+  WorkFolder,
+} from './prepare/index.ts';
 export type { SampleIndex } from './samples.ts';
 export { type TokenKinds, tokenKindsOf } from './token-kinds.ts';
 export {

@@ -18,15 +18,28 @@ export class WordCounter {
 
   add(text: string): void {
     for (const word of preTokenize(text)) {
-      if (word.length > WORD_CHARACTERS_MAX) continue;
-      this.#counts.set(word, (this.#counts.get(word) ?? 0) + 1);
+      if (word.length <= WORD_CHARACTERS_MAX) this.#add(word, 1);
     }
-    for (let rarest = 1; this.#counts.size > this.#wordsMax; rarest += 1) {
-      this.#counts = new Map([...this.#counts].filter(([, count]) => count > rarest));
-    }
+    this.#limit();
+  }
+
+  /** Words as another counter has counted them. */
+  addCounts(counts: Iterable<readonly [word: string, count: number]>): void {
+    for (const [word, count] of counts) this.#add(word, count);
+    this.#limit();
   }
 
   get counts(): ReadonlyMap<string, number> {
     return this.#counts;
+  }
+
+  #add(word: string, count: number): void {
+    this.#counts.set(word, (this.#counts.get(word) ?? 0) + count);
+  }
+
+  #limit(): void {
+    for (let rarest = 1; this.#counts.size > this.#wordsMax; rarest += 1) {
+      this.#counts = new Map([...this.#counts].filter(([, count]) => count > rarest));
+    }
   }
 }

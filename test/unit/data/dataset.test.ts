@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { cleanWikitext, countLeftovers } from '../../../src/data/clean/index.ts';
 import { type Dataset, openDataset, type PrepareOptions, prepareDataset } from '../../../src/data/index.ts';
-import { openArticles } from '../../../src/data/input/index.ts';
+import { recordsOfWhole } from '../../../src/data/input/index.ts';
 import {
   dumpXml,
   errorOf,
@@ -150,7 +150,7 @@ describe('prepareDataset', () => {
     ['both a size and a tokenizer', { tokenizerPath: 'x' }, 'give one of the two'],
     ['neither', { vocabSize: undefined }, 'give one of the two'],
     ['no input', { inputs: [] }, 'inputs: none is named'],
-    ['half a thread', { threads: 0.5 }, 'threads 0.5'],
+    ['half a byte', { unitBytes: 0.5 }, 'unitBytes 0.5'],
     ['no article left', { minCharacters: 100_000 }, 'no article is left'],
   ])('refuses %s', async (_, options, message) => {
     const error = await errorOf(() => prepared(options));
@@ -228,7 +228,7 @@ describe('openDataset', () => {
   });
 
   it.each([
-    ['"version": 1', '"version": 2', 'field "version"'],
+    ['"version": 2', '"version": 1', 'field "version"'],
     ['"documents": 30', '"documents": 31', 'field "documents" is 31, but the shards hold 30'],
     ['"file": "tokens-00000.bin"', '"file": "../../tokens.bin"', 'plain file name'],
     ['"format": "lockstep-dataset"', '"format": "lockstep-dataset', 'is not JSON'],
@@ -240,14 +240,6 @@ describe('openDataset', () => {
     expect(error.code).toBe('DATA_CORRUPT');
     expect(error.message).toContain(message);
   });
-});
-
-const built = existsSync(new URL('../../../dist/data/clean/clean-worker.js', import.meta.url));
-
-it.skipIf(!built)('gives the same bytes whatever the number of threads (skipped: not built)', async () => {
-  const alone = await prepared();
-  const pooled = await prepared({ threads: 2 });
-  expect(pooled.sha256).toBe(alone.sha256);
 });
 
 describe('the corpus that comes with the project', () => {
@@ -271,7 +263,7 @@ describe('the corpus that comes with the project', () => {
   it.skipIf(!existsSync(slice))(
     'reads the head of a real dump (skipped: shared data are absent)',
     async () => {
-      const { records } = openArticles({ file: slice, allowTruncated: false, warn: () => {} }, 'mediawiki');
+      const { records } = recordsOfWhole({ file: slice, allowTruncated: false, warn: () => {} }, 'mediawiki');
       const texts: string[] = [];
       for await (const record of records) {
         if (record.kind !== 'article') continue;
