@@ -39,4 +39,5 @@ export {
   UNK_ID,
   VOCAB_SIZE_MAX,
   VOCAB_SIZE_MIN,
+  WordCounter,
 } from './tokenizer/index.ts';

@@ -88,7 +88,7 @@ export class JobSite {
     });
     const beforeCommit = () => {
       // Before the documents: where they are, the counts must not be missing.
-      if (plan.sampleRate > 0) writeWords(work, ref, words.counts);
+      if (plan.sampleRate > 0) writeWords(work, ref, words);
     };
     const { documents: count } = await writeDocuments(work, 'clean', ref, documents, beforeCommit);
     work.removePart('raw', ref);

@@ -5,6 +5,7 @@
  */
 import { createHash, randomBytes } from 'node:crypto';
 import { basename } from 'node:path';
+import { z } from 'zod';
 import { assert, LockstepError } from '../../base/index.ts';
 import { planInput } from '../input/index.ts';
 import {
@@ -48,6 +49,10 @@ export interface PreparedDataset {
   /** How long each phase took in this attempt. */
   readonly phaseMs: Readonly<Record<PreparePhase, number>>;
 }
+
+/** Beside the tokenizer that was trained: what share of the articles its sample was. */
+const SAMPLING_PART = 'sampling.json';
+const samplingSchema = z.object({ samplingFactor: z.number() });
 
 /** Does jobs, in any order; asks for the next one when it can be done soon, and tells each one's documents. */
 export type RunJobs = (
@@ -150,23 +155,35 @@ function trainOnce(
 ): BpeTokenizer {
   const { work } = site;
   watch.start('train', 0);
-  const old = work.read(TOKENIZER_PART);
-  const tokenizer = given ?? (old === null ? train() : tokenizerFromJson(old, TOKENIZER_PART));
-  if (old === null) work.write(TOKENIZER_PART, tokenizerToJson(tokenizer));
+  if (given !== null) {
+    work.write(TOKENIZER_PART, tokenizerToJson(given));
+    return given;
+  }
   const { vocabSize } = options;
-  if (vocabSize !== undefined && tokenizer.vocabSize < vocabSize) {
+  assert(vocabSize !== undefined, 'a size or a tokenizer is given');
+  const old = work.read(TOKENIZER_PART);
+  const tokenizer = old === null ? train(vocabSize) : tokenizerFromJson(old, TOKENIZER_PART);
+  if (tokenizer.vocabSize < vocabSize) {
     warnings.push(
       `vocabSize ${vocabSize}: the text yields ${tokenizer.vocabSize} tokens, and that is the size taken`,
     );
   }
+  const { samplingFactor } = samplingSchema.parse(JSON.parse(work.read(SAMPLING_PART) ?? 'null'));
+  if (samplingFactor > 1) {
+    const factor = Math.round(samplingFactor * 10) / 10;
+    warnings.push(`the tokenizer was trained on a sample of the articles, about 1 in ${factor}`);
+  }
   return tokenizer;
 
-  function train(): BpeTokenizer {
+  function train(size: number): BpeTokenizer {
     const units = site.plan.inputs.flatMap((_, index) => unitsOf(site, index));
-    const counts = sumWords(work, units);
+    const words = sumWords(work, units);
+    const { counts } = words;
     if (counts.size === 0) throw nothingKept(options);
-    assert(options.vocabSize !== undefined, 'a size or a tokenizer is given');
-    const tokenizer = trainBpe(counts, options.vocabSize, (done, total) => watch.set(done, total));
+    const tokenizer = trainBpe(counts, size, (done, total) => watch.set(done, total));
+    const samplingFactor = words.samplingFactor / site.plan.sampleRate;
+    work.write(SAMPLING_PART, JSON.stringify({ samplingFactor }));
+    work.write(TOKENIZER_PART, tokenizerToJson(tokenizer));
     for (const ref of units) work.removePart('words', ref);
     return tokenizer;
   }

@@ -1,0 +1,9 @@
+/** Where peers that the benchmark installs are kept from run to run. */
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+
+export function cacheFolder(): string {
+  const base = process.env.XDG_CACHE_HOME;
+  const root = base === undefined || base === '' ? join(homedir(), '.cache') : base;
+  return join(root, 'lockstep');
+}
