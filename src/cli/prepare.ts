@@ -1,9 +1,9 @@
 /** `lockstep prepare`: text to data set. */
-import { statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import type { Command } from 'commander';
 import { LockstepError } from '../base/index.ts';
 import {
+  DUMPS_URL,
   INPUT_FORMATS,
   PREPARE_PHASES,
   type PreparedDataset,
@@ -13,10 +13,10 @@ import {
 import { findRedisServer } from '../queue/index.ts';
 import { atLeastOne, wholeNumber } from './flags.ts';
 import { PrepareFleet } from './prepare-fleet.ts';
-import { formatCount, isTerminal, runCommand, say, warn } from './terminal.ts';
+import { type InputFlags, resolveInputs, sizeOfInputs } from './prepare-inputs.ts';
+import { formatCount, LiveLine, runCommand, say, warn } from './terminal.ts';
 
-interface PrepareFlags {
-  readonly out: string;
+interface PrepareFlags extends InputFlags {
   readonly vocabSize?: number;
   readonly tokenizer?: string;
   readonly format?: string;
@@ -29,7 +29,6 @@ interface PrepareFlags {
 }
 
 const DEFAULT_VOCAB_SIZE = 8000;
-const PROGRESS_INTERVAL_MS = 100;
 /** Below this much of input, starting processes takes longer than they save. */
 const BYTES_FOR_PROCESSES = 8 * 1024 * 1024;
 
@@ -39,8 +38,12 @@ export function addPrepareCommand(program: Command): void {
     .description(
       'make a data set of Wikipedia dumps, parquet, JSON lines or plain text; begun again, it goes on',
     )
-    .argument('<inputs...>', 'files, read in this order')
+    .argument('[inputs...]', 'files, folders, globs or http(s) addresses, read in this order')
     .requiredOption('--out <dir>', 'folder of the data set')
+    .option('--wikipedia <language>', 'the newest official dump of this Wikipedia, as en or simple')
+    .option('--yes', 'download what --wikipedia finds without asking')
+    .option('--downloads <dir>', 'where downloads go, and stay (default: downloads within --out)')
+    .option('--dumps-url <url>', "a mirror of Wikimedia's dumps", DUMPS_URL)
     .option(
       '--vocab-size <n>',
       `train a byte-level BPE tokenizer of this size (default: ${DEFAULT_VOCAB_SIZE})`,
@@ -70,7 +73,7 @@ export function addPrepareCommand(program: Command): void {
     .action((inputs: string[], flags: PrepareFlags) => runCommand(() => prepare(inputs, flags)));
 }
 
-async function prepare(inputs: readonly string[], flags: PrepareFlags): Promise<number> {
+async function prepare(names: readonly string[], flags: PrepareFlags): Promise<number> {
   const startMs = performance.now();
   const format = INPUT_FORMATS.find((name) => name === flags.format);
   if (flags.format !== undefined && format === undefined) {
@@ -85,9 +88,10 @@ async function prepare(inputs: readonly string[], flags: PrepareFlags): Promise<
       '--vocab-size trains a tokenizer and --tokenizer takes one: give either',
     );
   }
-  const { onProgress, end } = progressLine();
+  const inputs = await resolveInputs(names, flags);
+  const line = new LiveLine();
   const warnAside = (message: string) => {
-    end();
+    line.end();
     warn(message);
   };
   const fleet = await startFleet(inputs, flags, warnAside);
@@ -104,17 +108,17 @@ async function prepare(inputs: readonly string[], flags: PrepareFlags): Promise<
         unitBytes: flags.unitBytes,
         allowTruncated: flags.allowTruncated,
         force: flags.force,
-        onProgress,
+        onProgress: (progress) => line.show(describeProgress(progress)),
         onWarning: warnAside,
       },
       fleet?.run,
     );
-    end();
-    for (const line of describeDataset(flags.out, prepared)) say(line);
+    line.end();
+    for (const text of describeDataset(flags.out, prepared)) say(text);
     say(describeTime(prepared, performance.now() - startMs));
     return 0;
   } finally {
-    end();
+    line.end();
     await fleet?.close();
   }
 }
@@ -125,7 +129,7 @@ async function startFleet(
   flags: PrepareFlags,
   warnAside: (message: string) => void,
 ): Promise<PrepareFleet | null> {
-  const isSmall = inputBytes(inputs) < BYTES_FOR_PROCESSES;
+  const isSmall = sizeOfInputs(inputs) < BYTES_FOR_PROCESSES;
   const canShare = flags.redis !== undefined || findRedisServer() !== null;
   const byDefault = isSmall || !canShare ? 1 : availableParallelism();
   const processes = flags.processes ?? byDefault;
@@ -134,11 +138,6 @@ async function startFleet(
   }
   if (processes === 1 && flags.redis === undefined) return null;
   return await PrepareFleet.start({ outDir: flags.out, processes, redisUrl: flags.redis, warn: warnAside });
-}
-
-/** Of the inputs that are there; the others are named when they are opened. */
-function inputBytes(inputs: readonly string[]): number {
-  return inputs.reduce((sum, file) => sum + (statSync(file, { throwIfNoEntry: false })?.size ?? 0), 0);
 }
 
 /** What is done is on disk under its name, so that a stop needs no goodbye. */
@@ -177,22 +176,7 @@ export function describeDataset(dir: string, { sha256, manifest }: PreparedDatas
   ];
 }
 
-/** A live line on a terminal; nothing otherwise. */
-function progressLine(): { onProgress(progress: PrepareProgress): void; end(): void } {
-  let lastMs = 0;
-  let shown = false;
-  return {
-    onProgress({ phase, done, total, articles }) {
-      const nowMs = performance.now();
-      if (!isTerminal || nowMs - lastMs < PROGRESS_INTERVAL_MS) return;
-      lastMs = nowMs;
-      shown = true;
-      const share = total === 0 ? 100 : Math.floor((100 * done) / total);
-      process.stdout.write(`\r\u001b[2K${phase} ${share} %  ${formatCount(articles)} articles`);
-    },
-    end() {
-      if (shown) process.stdout.write('\r\u001b[2K');
-      shown = false;
-    },
-  };
+function describeProgress({ phase, done, total, articles }: PrepareProgress): string {
+  const share = total === 0 ? '' : ` ${Math.floor((100 * done) / total)} %`;
+  return `${phase}${share}  ${formatCount(articles)} articles`;
 }

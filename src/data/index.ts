@@ -1,6 +1,15 @@
 export { type Article, DROP_REASONS, type DropReason } from './article.ts';
 export { Dataset, type OpenDatasetOptions, openDataset } from './dataset.ts';
-export { INPUT_FORMATS, type InputFormat } from './input/index.ts';
+export {
+  DUMPS_URL,
+  describeRemote,
+  download,
+  findInputs,
+  INPUT_FORMATS,
+  type InputFormat,
+  newestDump,
+  type RemoteFile,
+} from './input/index.ts';
 export { KeyedPermutation } from './keyed-permutation.ts';
 export { MANIFEST_FILE, type Manifest, type PrepareReport, TOKENIZER_FILE } from './manifest.ts';
 export {
