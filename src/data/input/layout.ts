@@ -56,9 +56,11 @@ export async function planInput(
     }
     if (found === 'parquet') return { kind: 'rows', units: await rowRangesOf(file, unitBytes) };
     if (compression !== '' || found === 'text') return { kind: 'batches' };
-    const units = Array.from({ length: Math.max(1, Math.ceil(bytes / unitBytes)) }, (_, unit) => {
+    // The last takes the rest, so that no unit begins within the dump's closing tag.
+    const count = Math.max(1, Math.floor(bytes / unitBytes));
+    const units = Array.from({ length: count }, (_, unit) => {
       const start = unit * unitBytes;
-      const end = Math.min(bytes, start + unitBytes);
+      const end = unit === count - 1 ? bytes : start + unitBytes;
       return { start, end, bytes: end - start };
     });
     return { kind: 'bytes', units };

@@ -70,7 +70,7 @@ export function checkOptions(options: PrepareOptions): void {
     ['vocabSize', vocabSize, VOCAB_SIZE_MIN, VOCAB_SIZE_MAX, why],
     ['minCharacters', options.minCharacters, 0, 2 ** 31, ''],
     ['tokenShardBytes', options.tokenShardBytes, 1, 2 ** 40, ''],
-    ['unitBytes', options.unitBytes, 1, 2 ** 30, ''],
+    ['unitBytes', options.unitBytes, 1024, 2 ** 30, ''],
     ['sampleBytes', options.sampleBytes, 1, 2 ** 40, ''],
   ] as const;
   for (const [field, value, low, high, reason] of ranges) {
