@@ -43,7 +43,7 @@ export interface Workload {
 export async function createWorkload(options: WorkloadOptions, folder: string): Promise<Workload> {
   const { preset, vocabSize, microBatches, warmupSteps, measuredSteps } = options;
   const dataDir = join(folder, `data-${preset}`);
-  await prepareDataset({ inputs: [CORPUS], outDir: dataDir, vocabSize, threads: 1 });
+  await prepareDataset({ inputs: [CORPUS], outDir: dataDir, vocabSize });
   const dataset = await openDataset(dataDir);
   try {
     const steps = warmupSteps + measuredSteps;

@@ -11,7 +11,7 @@ import { messageOf, systemCodeOf } from '../base/index.ts';
 import type { Commit, Fault, FaultKind, FiredFault, Refusals, WorkforceChange } from '../chaos/index.ts';
 import { freePort, type PrivateRedis, type RedisAddress, startPrivateRedis } from '../queue/index.ts';
 import { Victim } from './chaos-victim.ts';
-import { type LocalProcess, startLocalProcess, startLocalWorker } from './local-workers.ts';
+import { type LocalProcess, startLocalProcess, startLocalWorker, TOKEN_VARIABLE } from './local-workers.ts';
 
 export interface ClusterOptions {
   readonly dataDir: string;
@@ -130,7 +130,7 @@ export class ChaosCluster {
       // A run that goes on need not wait for a worker that is frozen or on its way.
       ...(isResumed ? ['--resume'] : ['--config', configFile, '--min-workers', String(workers)]),
     ];
-    return startLocalProcess('coordinator', ['coordinator', ...flags], token, (line) =>
+    return startLocalProcess('coordinator', ['coordinator', ...flags], { [TOKEN_VARIABLE]: token }, (line) =>
       this.#coordinatorSaid(line),
     );
   }

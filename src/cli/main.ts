@@ -7,6 +7,7 @@ import { addCoordinatorCommand } from './coordinator.ts';
 import { addDigestCommand } from './digest.ts';
 import { addDoctorCommand } from './doctor.ts';
 import { addPrepareCommand } from './prepare.ts';
+import { addPrepareWorkerCommand } from './prepare-worker.ts';
 import { addQuickstartCommand } from './quickstart.ts';
 import { addSampleCommand } from './sample.ts';
 import { addSimulateCommand } from './simulate.ts';
@@ -23,6 +24,7 @@ const program = new Command('lockstep')
   .showSuggestionAfterError();
 
 addPrepareCommand(program);
+addPrepareWorkerCommand(program);
 addTrainCommand(program);
 addCoordinatorCommand(program);
 addWorkerCommand(program);

@@ -26,10 +26,12 @@ export type ArticleSample = z.infer<typeof articleSampleSchema>;
 export class ArticleSamples {
   #samples: ArticleSample[] = [];
 
-  /** Keeps the article if its hash is among the lowest so far. */
-  add(hash: number, title: string, before: string, after: string): void {
-    if (this.#samples.length === ARTICLE_SAMPLES && hash >= this.#samples.at(-1)!.hash) return;
-    const sample = { hash, title, before: excerptOf(before), after: excerptOf(after) };
+  /** Whether an article of this hash would be among the lowest so far. */
+  wants(hash: number): boolean {
+    return this.#samples.length < ARTICLE_SAMPLES || hash < this.#samples.at(-1)!.hash;
+  }
+
+  add(sample: ArticleSample): void {
     // A stable sort: of equal hashes the earlier article comes first, and stays.
     this.#samples = [...this.#samples, sample].sort((a, b) => a.hash - b.hash).slice(0, ARTICLE_SAMPLES);
   }
@@ -37,6 +39,10 @@ export class ArticleSamples {
   toJson(): string {
     return `${JSON.stringify(this.#samples, null, 2)}\n`;
   }
+}
+
+export function articleSample(hash: number, title: string, before: string, after: string): ArticleSample {
+  return { hash, title, before: excerptOf(before), after: excerptOf(after) };
 }
 
 /** Throws DATA_CORRUPT naming `file`. */

@@ -1,7 +1,16 @@
 export { type Article, DROP_REASONS, type DropReason } from './article.ts';
 export { type BlockSource, DATA_BLOCK_BYTES, DIGEST_BYTES } from './data-blocks.ts';
 export { Dataset, type OpenDatasetOptions, openDataset } from './dataset.ts';
-export { INPUT_FORMATS, type InputFormat } from './input/index.ts';
+export {
+  DUMPS_URL,
+  describeRemote,
+  download,
+  findInputs,
+  INPUT_FORMATS,
+  type InputFormat,
+  newestDump,
+  type RemoteFile,
+} from './input/index.ts';
 export { KeyedPermutation } from './keyed-permutation.ts';
 export { MANIFEST_FILE, type Manifest, type PrepareReport, TOKENIZER_FILE } from './manifest.ts';
 export {
@@ -15,11 +24,17 @@ export {
 } from './micro-batch.ts';
 export { addNoise } from './noise.ts';
 export {
+  JobSite,
+  PREPARE_PHASES,
   type PreparedDataset,
+  type PrepareJob,
   type PrepareOptions,
   type PrepareProgress,
   prepareDataset,
-} from './prepare.ts';
+  type RunJobs,
+  runHere,
+  WorkFolder,
+} from './prepare/index.ts';
 export { openRemoteDataset, type RemoteDatasetOptions } from './remote-dataset.ts';
 export type { SampleCounts, SampleSpec, SampleTable, TokenRange } from './samples.ts';
 export { ServedDataset } from './served-dataset.ts';

@@ -6,7 +6,7 @@
 import { z } from 'zod';
 import { LockstepError } from '../base/index.ts';
 import { DROP_REASONS } from './article.ts';
-import { INPUT_FORMATS } from './input/read-articles.ts';
+import { INPUT_FORMATS } from './input/index.ts';
 
 export const MANIFEST_FILE = 'manifest.json';
 export const TOKENIZER_FILE = 'tokenizer.json';
@@ -39,6 +39,8 @@ const reportSchema = z.strictObject({
   /** UTF-16 units of cleaned text. */
   characters: count,
   tokens: count,
+  /** Pieces of markup left in the text: `[[`, `{{`, `<ref`, `{|` and `'''`. */
+  leftovers: count,
   warnings: z.array(z.string()),
 });
 

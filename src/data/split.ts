@@ -10,10 +10,11 @@ export type Split = (typeof SPLITS)[number];
 
 const HASH_RANGE = 2 ** 32;
 
-/** The first 32 bits of the SHA-256 of the title, or of the text where there is none. */
-export function documentHash({ title, text }: { readonly title: string; readonly text: string }): number {
-  const identity = title.trim() === '' ? text : title.trim().normalize('NFC');
-  return createHash('sha256').update(identity).digest().readUInt32BE(0);
+/** The first 32 bits of the SHA-256 of the title, or of the text where there is none; `digest` is the text's, in hex. */
+export function documentHash({ title, digest }: { readonly title: string; readonly digest: string }): number {
+  const name = title.trim().normalize('NFC');
+  const hash = name === '' ? digest : createHash('sha256').update(name).digest('hex');
+  return Number.parseInt(hash.slice(0, 8), 16);
 }
 
 /** `validationShare` of all hashes, the lowest ones, are validation. */

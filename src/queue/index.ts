@@ -8,3 +8,4 @@ export {
   type RedisAddress,
   startPrivateRedis,
 } from './private-redis.ts';
+export { type PerformTask, type Task, type TaskHandlers, TaskProducer, TaskWorker } from './task-queue.ts';

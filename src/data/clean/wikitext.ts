@@ -74,10 +74,16 @@ export function cleanWikitext(article: Article): CleanResult {
   }
 }
 
-/** The paragraphs of text that never had markup: separated by blank lines. */
-export function cleanPlainText(text: string): string[] {
+/** The paragraphs of one article, whatever its markup, or why it is left out. */
+export function cleanArticle(article: Article): CleanResult {
+  if (article.markup === 'wikitext') return cleanWikitext(article);
+  return { kind: 'article', paragraphs: cleanPlainText(article.text, article.markup) };
+}
+
+/** The paragraphs of text that never had markup: separated by blank lines, or one on each line. */
+export function cleanPlainText(text: string, markup: 'paragraphs' | 'lines' = 'paragraphs'): string[] {
   return text
-    .split(/\r?\n\s*\n/)
+    .split(markup === 'lines' ? '\n' : /\r?\n\s*\n/)
     .map(normaliseLine)
     .filter((paragraph) => paragraph !== '');
 }

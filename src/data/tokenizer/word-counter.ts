@@ -26,6 +26,14 @@ interface Level {
   characters: number;
 }
 
+/** What one counter tells another of the texts of a level. */
+export interface WordLevel {
+  readonly level: number;
+  /** UTF-16 units of text. */
+  readonly characters: number;
+  readonly counts: Iterable<readonly [word: string, count: number]>;
+}
+
 export class WordCounter {
   readonly #wordsMax: number;
   readonly #charactersMax: number;
@@ -40,8 +48,7 @@ export class WordCounter {
   add(text: string): void {
     const number = levelOf(text);
     if (number < this.#lowest) return;
-    const level = this.#levels.get(number) ?? { counts: new Map(), characters: 0 };
-    this.#levels.set(number, level);
+    const level = this.#levelAt(number);
     level.characters += text.length;
     const { counts } = level;
     for (const word of preTokenize(text)) {
@@ -50,6 +57,30 @@ export class WordCounter {
       if (count === undefined) counts.set(detached(word), 1);
       else counts.set(word, count + 1);
     }
+    this.#limit();
+  }
+
+  /** Takes in a level of another counter: together they count as one that had all the texts. */
+  addLevel({ level: number, characters, counts }: WordLevel): void {
+    if (number < this.#lowest) return;
+    const level = this.#levelAt(number);
+    level.characters += characters;
+    for (const [word, count] of counts) level.counts.set(word, (level.counts.get(word) ?? 0) + count);
+    this.#limit();
+  }
+
+  /** The levels kept, for another counter's `addLevel`. */
+  get levels(): WordLevel[] {
+    return [...this.#levels].map(([level, { characters, counts }]) => ({ level, characters, counts }));
+  }
+
+  #levelAt(number: number): Level {
+    const level = this.#levels.get(number) ?? { counts: new Map<string, number>(), characters: 0 };
+    this.#levels.set(number, level);
+    return level;
+  }
+
+  #limit(): void {
     // A single level is kept whatever its size: there is nothing smaller to fall back on.
     while (this.#levels.size > 1 && this.#isOverLimit()) {
       this.#levels.delete(this.#lowest);

@@ -3,12 +3,10 @@ import {
   cleanPlainText,
   cleanWikitext,
   countLeftovers,
-  mapInOrder,
   stripLeftovers,
 } from '../../../src/data/clean/index.ts';
-import { collect } from '../../support/data-files.ts';
 
-const clean = (text: string, title = 'Title') => cleanWikitext({ id: '1', title, text });
+const clean = (text: string, title = 'Title') => cleanWikitext({ id: '1', title, text, markup: 'wikitext' });
 const paragraphs = (text: string) => {
   const result = clean(text);
   return result.kind === 'article' ? result.paragraphs : result.reason;
@@ -99,42 +97,6 @@ it('cleanPlainText keeps paragraphs and touches no signs', () => {
   expect(cleanPlainText("a  [[b]]\nc\n\n \n<s> '''d'''\n")).toEqual(['a [[b]] c', "<s> '''d'''"]);
 });
 
-describe('mapInOrder', () => {
-  async function* upTo(count: number) {
-    for (let item = 0; item < count; item += 1) yield item;
-  }
-
-  it('keeps the order and the window, whoever finishes first', async () => {
-    let underWay = 0;
-    let most = 0;
-    const resolvers: (() => void)[] = [];
-    const apply = (item: number) =>
-      new Promise<number>((resolve) => {
-        underWay += 1;
-        most = Math.max(most, underWay);
-        resolvers.push(() => {
-          underWay -= 1;
-          resolve(item);
-        });
-        // The newest finishes first, once the window is full or the input is at its end.
-        if (resolvers.length === 4 || item === 9)
-          for (const finish of resolvers.splice(0).reverse()) finish();
-      });
-    expect(await collect(mapInOrder(upTo(10), 4, apply))).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
-    expect(most).toBe(4);
-  });
-
-  it('throws a failure in its turn', async () => {
-    const seen: number[] = [];
-    const failing = mapInOrder(upTo(10), 3, async (item) => {
-      if (item === 2) throw new Error('two');
-      return item;
-    });
-    await expect(
-      (async () => {
-        for await (const item of failing) seen.push(item);
-      })(),
-    ).rejects.toThrow('two');
-    expect(seen).toEqual([0, 1]);
-  });
+it('cleanPlainText takes each line for a paragraph where they are written so', () => {
+  expect(cleanPlainText('a  b\nc\n\nd\n', 'lines')).toEqual(['a b', 'c', 'd']);
 });

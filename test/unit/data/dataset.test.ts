@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { cleanWikitext, countLeftovers } from '../../../src/data/clean/index.ts';
 import { type Dataset, openDataset, type PrepareOptions, prepareDataset } from '../../../src/data/index.ts';
-import { openArticles } from '../../../src/data/input/index.ts';
+import { recordsOfWhole } from '../../../src/data/input/index.ts';
 import { filesOf } from '../../../src/data/manifest.ts';
 import {
   collect,
@@ -155,7 +155,7 @@ describe('prepareDataset', () => {
     ['both a size and a tokenizer', { tokenizerPath: 'x' }, 'give one of the two'],
     ['neither', { vocabSize: undefined }, 'give one of the two'],
     ['no input', { inputs: [] }, 'inputs: none is named'],
-    ['half a thread', { threads: 0.5 }, 'threads 0.5'],
+    ['half a byte', { unitBytes: 0.5 }, 'unitBytes 0.5'],
     ['no article left', { minCharacters: 100_000 }, 'no article is left'],
   ])('refuses %s', async (_, options, message) => {
     const error = await errorOf(() => prepared(options));
@@ -247,14 +247,6 @@ describe('openDataset', () => {
   });
 });
 
-const built = existsSync(new URL('../../../dist/data/clean/clean-worker.js', import.meta.url));
-
-it.skipIf(!built)('gives the same bytes whatever the number of threads (skipped: not built)', async () => {
-  const alone = await prepared();
-  const pooled = await prepared({ threads: 2 });
-  expect(pooled.sha256).toBe(alone.sha256);
-});
-
 describe('the corpus that comes with the project', () => {
   it('yields every article without left-over markup', async () => {
     const outDir = join(temporaryFolder(), 'set');
@@ -277,7 +269,7 @@ describe('the corpus that comes with the project', () => {
   it.skipIf(!existsSync(slice))(
     'reads the head of a real dump (skipped: shared data are absent)',
     async () => {
-      const { records } = openArticles({ file: slice, allowTruncated: false, warn: () => {} }, 'mediawiki');
+      const { records } = recordsOfWhole({ file: slice, allowTruncated: false, warn: () => {} }, 'mediawiki');
       const texts: string[] = [];
       for await (const record of records) {
         if (record.kind !== 'article') continue;
