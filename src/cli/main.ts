@@ -6,6 +6,7 @@ import { addConfigCommand } from './config.ts';
 import { addCoordinatorCommand } from './coordinator.ts';
 import { addDigestCommand } from './digest.ts';
 import { addDoctorCommand } from './doctor.ts';
+import { addInspectCommand } from './inspect.ts';
 import { addPrepareCommand } from './prepare.ts';
 import { addPrepareWorkerCommand } from './prepare-worker.ts';
 import { addQuickstartCommand } from './quickstart.ts';
@@ -25,6 +26,7 @@ const program = new Command('lockstep')
 
 addPrepareCommand(program);
 addPrepareWorkerCommand(program);
+addInspectCommand(program);
 addTrainCommand(program);
 addCoordinatorCommand(program);
 addWorkerCommand(program);

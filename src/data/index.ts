@@ -11,6 +11,14 @@ export {
   newestDump,
   type RemoteFile,
 } from './input/index.ts';
+export {
+  type Inspection,
+  inspectDataset,
+  type LengthBin,
+  lengthBins,
+  type NoisedSample,
+  type SpelledPiece,
+} from './inspection.ts';
 export { KeyedPermutation } from './keyed-permutation.ts';
 export { MANIFEST_FILE, type Manifest, type PrepareReport, TOKENIZER_FILE } from './manifest.ts';
 export {
