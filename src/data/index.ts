@@ -1,4 +1,5 @@
 export { type Article, DROP_REASONS, type DropReason } from './article.ts';
+export { KEEPABLE, type Keepable } from './clean/index.ts';
 export { Dataset, type OpenDatasetOptions, openDataset } from './dataset.ts';
 export {
   DUMPS_URL,

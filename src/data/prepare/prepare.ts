@@ -7,6 +7,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { basename } from 'node:path';
 import { z } from 'zod';
 import { assert, LockstepError } from '../../base/index.ts';
+import { KEEPABLE } from '../clean/index.ts';
 import { planInput } from '../input/index.ts';
 import {
   isTokenShardFile,
@@ -107,6 +108,7 @@ async function openSite(
         ? { vocabSize: options.vocabSize! }
         : { sha256: createHash('sha256').update(tokenizerToJson(given)).digest('hex') },
     minCharacters: options.minCharacters ?? null,
+    keep: KEEPABLE.filter((part) => options.keep?.includes(part)),
     allowTruncated: options.allowTruncated ?? false,
     unitBytes,
     sampleRate: given === null ? sampleRateOf(inputs, options.sampleBytes ?? SAMPLE_BYTES) : 0,
