@@ -5,6 +5,8 @@ import { LockstepError } from '../base/index.ts';
 import {
   DUMPS_URL,
   INPUT_FORMATS,
+  KEEPABLE,
+  type Keepable,
   PREPARE_PHASES,
   type PreparedDataset,
   type PrepareProgress,
@@ -24,6 +26,7 @@ interface PrepareFlags extends InputFlags {
   readonly redis?: string;
   readonly unitBytes?: number;
   readonly minCharacters?: number;
+  readonly keep?: string;
   readonly allowTruncated?: boolean;
   readonly force?: boolean;
 }
@@ -68,6 +71,7 @@ export function addPrepareCommand(program: Command): void {
       'a Redis that `prepare-worker`s of other hosts reach too (default: a private one)',
     )
     .option('--min-characters <n>', 'drop shorter articles', wholeNumber)
+    .option('--keep <parts>', `keep of wikitext, besides running text: ${KEEPABLE.join(',')} (default: none)`)
     .option('--allow-truncated', 'use what is whole of inputs that were cut short or damaged')
     .option('--force', 'replace a data set that lies in --out')
     .action((inputs: string[], flags: PrepareFlags) => runCommand(() => prepare(inputs, flags)));
@@ -106,6 +110,7 @@ async function prepare(names: readonly string[], flags: PrepareFlags): Promise<n
         format,
         minCharacters: flags.minCharacters,
         unitBytes: flags.unitBytes,
+        keep: keepOf(flags.keep),
         allowTruncated: flags.allowTruncated,
         force: flags.force,
         onProgress: (progress) => line.show(describeProgress(progress)),
@@ -121,6 +126,14 @@ async function prepare(names: readonly string[], flags: PrepareFlags): Promise<n
     line.end();
     await fleet?.close();
   }
+}
+
+function keepOf(parts: string | undefined): Keepable[] {
+  return (parts?.split(',') ?? []).map((name) => {
+    const part = KEEPABLE.find((known) => known === name.trim());
+    if (part !== undefined) return part;
+    throw new LockstepError('CONFIG_INVALID', `--keep ${parts}: expected some of ${KEEPABLE.join(',')}`);
+  });
 }
 
 /** Worker processes, or null where one process, this one, does. */

@@ -1,4 +1,5 @@
 export { type Article, DROP_REASONS, type DropReason } from './article.ts';
+export { KEEPABLE, type Keepable } from './clean/index.ts';
 export { type BlockSource, DATA_BLOCK_BYTES, DIGEST_BYTES } from './data-blocks.ts';
 export { Dataset, type OpenDatasetOptions, openDataset } from './dataset.ts';
 export {

@@ -59,7 +59,8 @@ export async function* readDocuments<K extends keyof Content>(
 ): AsyncGenerator<Content[K], PartSummary> {
   const path = work.partPath(kind, ref);
   let documents = 0;
-  for await (const { text } of readLines(readBytes(path), path)) {
+  for await (const { text, ended } of readLines(readBytes(path), path)) {
+    if (!ended) break;
     // This process or another of the same version wrote it, and the summary says that all of it is there.
     const value = JSON.parse(text) as Content[K] | { readonly summary: PartSummary };
     if (!('summary' in value)) {

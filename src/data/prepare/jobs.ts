@@ -132,6 +132,7 @@ async function* cleanUnit(
     allowTruncated: plan.allowTruncated,
     warn: (message: string) => warnings.push(message),
   };
+  const keep = new Set(plan.keep);
   const dropped = noDrops();
   let articlesRead = 0;
   const records: AsyncGenerator<SourceRecord, PartSummary | null> =
@@ -151,7 +152,7 @@ async function* cleanUnit(
     }
     articlesRead += 1;
     const record = next.value;
-    const result = record.kind === 'article' ? cleanArticle(record.article) : record;
+    const result = record.kind === 'article' ? cleanArticle(record.article, keep) : record;
     const text = result.kind === 'article' ? result.paragraphs.join('\n') : '';
     if (result.kind === 'dropped') dropped[result.reason] += 1;
     else if (text.length < minCharacters) dropped.tooShort += 1;

@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { LockstepError } from '../../base/index.ts';
+import type { Keepable } from '../clean/index.ts';
 import { INPUT_FORMATS, type InputFormat } from '../input/index.ts';
 import { MANIFEST_FILE } from '../manifest.ts';
 import { isNoFolder } from '../staged-folder.ts';
@@ -39,6 +40,8 @@ export interface PrepareOptions {
   readonly force?: boolean | undefined;
   /** Shorter articles (UTF-16 units, cleaned) are dropped. Default 200 for dumps and parquet, 1 for other formats. */
   readonly minCharacters?: number | undefined;
+  /** What cleaning keeps of wikitext beside running text. Default nothing. */
+  readonly keep?: readonly Keepable[] | undefined;
   /** Size past which a new token shard begins. Default 64 MiB. */
   readonly tokenShardBytes?: number | undefined;
   /** Uncompressed size of what one job reads, about. Default 8 MiB. */

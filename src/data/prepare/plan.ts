@@ -4,6 +4,7 @@
  * number of processes is none of them.
  */
 import { z } from 'zod';
+import { KEEPABLE } from '../clean/index.ts';
 import {
   COMPRESSION_RATIO,
   compressionOf,
@@ -19,6 +20,8 @@ export const planSchema = z.strictObject({
   /** The size to train, or the SHA-256 of the tokenizer given. */
   tokenizer: z.union([z.strictObject({ vocabSize: z.int() }), z.strictObject({ sha256: z.string() })]),
   minCharacters: z.int().min(0).nullable(),
+  /** What cleaning keeps beside running text. */
+  keep: z.array(z.enum(KEEPABLE)),
   allowTruncated: z.boolean(),
   unitBytes: z.int().min(1),
   /** The share of articles whose words are counted for tokenizer training; 0 with a tokenizer given. */

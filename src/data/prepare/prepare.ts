@@ -8,6 +8,7 @@ import { basename } from 'node:path';
 import { z } from 'zod';
 import { assert, LockstepError } from '../../base/index.ts';
 import { ArticleSamples } from '../article-samples.ts';
+import { KEEPABLE } from '../clean/index.ts';
 import { planInput } from '../input/index.ts';
 import {
   ARTICLE_SAMPLES_FILE,
@@ -109,6 +110,7 @@ async function openSite(
         ? { vocabSize: options.vocabSize! }
         : { sha256: createHash('sha256').update(tokenizerToJson(given)).digest('hex') },
     minCharacters: options.minCharacters ?? null,
+    keep: KEEPABLE.filter((part) => options.keep?.includes(part)),
     allowTruncated: options.allowTruncated ?? false,
     unitBytes,
     sampleRate: given === null ? sampleRateOf(inputs, options.sampleBytes ?? SAMPLE_BYTES) : 0,

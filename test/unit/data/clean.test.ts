@@ -3,6 +3,7 @@ import {
   cleanPlainText,
   cleanWikitext,
   countLeftovers,
+  type Keepable,
   stripLeftovers,
 } from '../../../src/data/clean/index.ts';
 
@@ -61,6 +62,37 @@ Fourth.
       'Now {{CURRENTYEAR}} {{currentmonth}} {{age|1980|1|1}} {{birth year and age|1980}} {{time ago|2001-01-01}} end.';
     expect(paragraphs(text)).toEqual(['Now end.']);
     expect(paragraphs('In {{year|2020-01-01}} it began.')).toEqual(['In 2020 it began.']);
+  });
+
+  it('takes a page that is all opening signs, or one endless paragraph, in its stride', () => {
+    for (const sign of ['{{', '[[', '{{a|', "'''", '<b>x ', '<ref>a ', '}}', '\n{|\n|a\n']) {
+      expect(['article', 'dropped']).toContain(clean(sign.repeat(40_000)).kind);
+    }
+    const sentence = 'The quick [[fox]] jumps. ';
+    const found = paragraphs(sentence.repeat(8000));
+    expect((found as string[]).join(' ')).toHaveLength(8000 * 'The quick fox jumps. '.length - 1);
+  });
+
+  it('keeps on request what it drops otherwise', () => {
+    const text = `Energy <math>E={{m}}c^2</math> of <math>x</math>.<ref>{{cite book|last=Doe|title=T|year=1999}}</ref>
+{|
+|-
+! a !! [[b]]
+|-
+| style="x" | c || d
+|}
+* fragment`;
+    const kept = (...keep: Keepable[]) =>
+      cleanWikitext({ id: '1', title: 'T', text, markup: 'wikitext' }, new Set(keep));
+    const paragraphsOf = (...keep: Keepable[]) => {
+      const result = kept(...keep);
+      return result.kind === 'article' ? result.paragraphs : result.reason;
+    };
+    expect(paragraphsOf()).toEqual(['Energy of x.']);
+    expect(paragraphsOf('math')).toEqual(['Energy E={ {m}}c^2 of x.']);
+    expect(paragraphsOf('tables')).toEqual(['Energy of x.', 'a, b', 'c, d']);
+    expect(paragraphsOf('lists')).toEqual(['Energy of x.', 'fragment']);
+    expect(paragraphsOf('references')).toEqual(['Energy of x.', 'Doe, T, 1999.']);
   });
 
   it('brings text into NFC and plain white space', () => {
