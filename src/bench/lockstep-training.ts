@@ -9,6 +9,7 @@ import { performance } from 'node:perf_hooks';
 import { assert, silentLogger } from '../base/index.ts';
 import { type LocalProcess, lockstepVersion, startLocalWorker } from '../cli/index.ts';
 import { Coordinator, openRun } from '../coordinator/index.ts';
+import { ServedDataset } from '../data/index.ts';
 import type { PhaseTimes } from '../protocol/index.ts';
 import { startPrivateRedis } from '../queue/index.ts';
 import type { Workload } from './workload.ts';
@@ -55,6 +56,8 @@ export async function trainLockstep(
     const token = randomBytes(32).toString('hex');
     const coordinator = await Coordinator.start({
       run,
+      // Workers of this machine read the folder; nobody asks.
+      data: new ServedDataset(workload.dataDir, datasetSha256, config.data),
       token,
       redisUrl: redis.url,
       advertisedRedisUrl: redis.url,

@@ -1,5 +1,5 @@
 /**
- * `npm run bench`: Lockstep beside PyTorch on this machine, in one run, the two taking turns. Prints
+ * `npm run bench`: Lockstep beside PyTorch and Hugging Face's tokenizers on this machine, in one run, the two taking turns. Prints
  * tables and keeps all figures as JSON. A figure is measured or not printed; a peer that cannot be had
  * is one line. No target is judged here.
  */
@@ -12,8 +12,15 @@ import { Command } from 'commander';
 import { LockstepError, messageOf } from '../base/index.ts';
 import { type AllReduceFigures, type AllReduceOptions, compareAllReduce } from './all-reduce.ts';
 import { describeLoad, describeMachine, type MachineLoad, measureLoad } from './machine.ts';
-import { reportAllReduce, reportFaultTolerance, reportPhases, reportTraining } from './report.ts';
+import {
+  reportAllReduce,
+  reportFaultTolerance,
+  reportPhases,
+  reportTokenizing,
+  reportTraining,
+} from './report.ts';
 import { measureStream } from './tcp-stream.ts';
+import { compareTokenizing, type TokenizingFigures } from './tokenizing.ts';
 import { ensureTorch, type TorchEnvironment } from './torch-environment.ts';
 import { compareTraining, type TrainingFigures } from './training.ts';
 import { createWorkload, type WorkloadOptions } from './workload.ts';
@@ -23,6 +30,7 @@ const WORKER_COUNTS = [1, 2];
 const REDUCED_BYTES = [4e6, 40e6];
 const STREAM_BYTES = 2 ** 28;
 const STREAM_ROUNDS = 5;
+const TOKENIZING_ROUNDS = 7;
 
 interface Plan {
   readonly workloads: readonly WorkloadOptions[];
@@ -62,13 +70,14 @@ interface Findings {
   readonly training: TrainingFigures[];
   readonly allReduce: AllReduceFigures[];
   rawStream: Awaited<ReturnType<typeof measureStream>> | null;
+  tokenizing: TokenizingFigures | null;
 }
 
 const say = (line: string) => process.stdout.write(`${line}\n`);
 const note = (line: string) => process.stderr.write(`bench: ${line}\n`);
 
 const program = new Command('bench')
-  .description('measure Lockstep beside PyTorch on this machine')
+  .description("measure Lockstep beside PyTorch and Hugging Face's tokenizers on this machine")
   .option('--quick', 'about three minutes instead of ten')
   .option('--json <file>', 'where the figures are kept (default: bench/results/DATE.json)')
   .action(async (flags: { quick?: boolean; json?: string }) => {
@@ -102,11 +111,13 @@ async function bench(quick: boolean, jsonFile: string | null): Promise<void> {
       training: [],
       allReduce: [],
       rawStream: null,
+      tokenizing: null,
     };
     say(`Lockstep benchmark${quick ? ' (quick)' : ''}, ${findings.startedAt}, ${findings.machine}`);
     say(torch.available ? `peer: torch ${torch.version}` : `skipped: PyTorch: ${torch.reason}`);
     await benchTraining(plan, findings, folder);
     await benchAllReduce(plan, findings, folder);
+    await benchTokenizing(findings);
     await keep(findings, jsonFile);
   } finally {
     process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
@@ -137,6 +148,13 @@ async function benchAllReduce(plan: Plan, findings: Findings, folder: string): P
   }
   findings.rawStream = await measureStream(STREAM_BYTES, STREAM_ROUNDS);
   for (const line of reportAllReduce(allReduce, findings.rawStream, availableParallelism())) say(line);
+}
+
+async function benchTokenizing(findings: Findings): Promise<void> {
+  say('');
+  await sayLoad('tokenizing', findings);
+  findings.tokenizing = await compareTokenizing(TOKENIZING_ROUNDS, note);
+  for (const line of reportTokenizing(findings.tokenizing)) say(line);
 }
 
 async function sayLoad(part: string, findings: Findings): Promise<void> {

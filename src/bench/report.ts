@@ -2,6 +2,7 @@
 import type { AllReduceFigures, AllReduceTimes } from './all-reduce.ts';
 import type { Summary } from './statistics.ts';
 import { type Column, formatFigure, formatRatio, formatSummary, NOT_MEASURED, renderTable } from './table.ts';
+import type { TokenizingFigures } from './tokenizing.ts';
 import type { PhaseFigures, TrainingFigures } from './training.ts';
 
 const left = (title: string): Column => ({ title, align: 'left' });
@@ -114,6 +115,20 @@ export function reportAllReduce(
     ...skippedLines(
       figures.map(({ bytes, numRanks, skipped }) => [`${bytes / 1e6} MB over ${numRanks}`, skipped]),
     ),
+  ];
+}
+
+export function reportTokenizing({ megabytes, articles, lockstep, peers }: TokenizingFigures): string[] {
+  const rows = peers.map(({ name, speed, ratio }) => [
+    name,
+    formatSummary(lockstep),
+    formatSummary(speed),
+    formatRatio(ratio),
+  ]);
+  return [
+    `encoding ${articles} articles of ${formatFigure(megabytes)} MB, MB/s: median (min..max) over rounds; ratio above 1: Lockstep is faster`,
+    ...renderTable([left('peer'), right('lockstep'), right('peer MB/s'), right('ratio')], rows),
+    ...peers.flatMap(({ name, skipped }) => (skipped === null ? [] : [`skipped: ${name}: ${skipped}`])),
   ];
 }
 

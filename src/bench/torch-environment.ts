@@ -4,9 +4,9 @@
  */
 import { execFile } from 'node:child_process';
 import { mkdir, rm } from 'node:fs/promises';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { messageOf } from '../base/index.ts';
+import { cacheFolder } from '../cli/index.ts';
 
 const PACKAGES = ['torch', 'numpy'];
 const INSTALL_LIMIT_MS = 15 * 60_000;
@@ -46,12 +46,6 @@ async function trial(python: string): Promise<TorchEnvironment> {
   } catch (error) {
     return { available: false, reason: messageOf(error) };
   }
-}
-
-function cacheFolder(): string {
-  const base = process.env.XDG_CACHE_HOME;
-  const root = base === undefined || base === '' ? join(homedir(), '.cache') : base;
-  return join(root, 'lockstep');
 }
 
 /** Standard output without surrounding space. Rejects with one line: the program and its own last word. */

@@ -43,7 +43,7 @@ export interface Workload {
 export async function createWorkload(options: WorkloadOptions, folder: string): Promise<Workload> {
   const { preset, vocabSize, microBatches, warmupSteps, measuredSteps } = options;
   const dataDir = join(folder, `data-${preset}`);
-  await prepareDataset({ inputs: [CORPUS], outDir: dataDir, vocabSize, threads: 1 });
+  await prepareDataset({ inputs: [CORPUS], outDir: dataDir, vocabSize });
   const dataset = await openDataset(dataDir);
   try {
     const steps = warmupSteps + measuredSteps;
@@ -60,7 +60,7 @@ export async function createWorkload(options: WorkloadOptions, folder: string): 
       },
     });
     const peerFile = join(folder, `peer-${preset}.json`);
-    await writeFile(peerFile, JSON.stringify(peerWorkload(config, dataset)));
+    await writeFile(peerFile, JSON.stringify(await peerWorkload(config, dataset)));
     const numParameters = layoutSize(parameterLayout(config.model));
     return {
       options,
@@ -85,25 +85,27 @@ function describe({ preset, engine, model, data, step }: RunConfig, numParameter
   );
 }
 
-function peerWorkload(config: RunConfig, dataset: Dataset): object {
+async function peerWorkload(config: RunConfig, dataset: Dataset): Promise<object> {
   const { seed, steps, model, data, step, optimizer } = config;
   const numbers = Array.from({ length: steps }, (_, index) => index + 1);
+  const slots = Array.from({ length: step.microBatches }, (_, slot) => slot);
+  const batchAt = async (number: number, slot: number): Promise<object> => {
+    const batch = await microBatch(dataset, { seed, step: number, slot }, data, step);
+    const { sourceIds, sourceLengths, labels, ...sizes } = batch;
+    return {
+      ...sizes,
+      sourceIds: [...sourceIds],
+      sourceLengths: [...sourceLengths],
+      labels: [...labels],
+    };
+  };
   return {
     model,
     optimizer,
     specialIds: dataset.manifest.specialIds,
     learningRates: numbers.map((number) => learningRateAt(number, optimizer, steps)),
-    steps: numbers.map((number) =>
-      Array.from({ length: step.microBatches }, (_, slot) => {
-        const batch = microBatch(dataset, { seed, step: number, slot }, data, step);
-        const { sourceIds, sourceLengths, labels, ...sizes } = batch;
-        return {
-          ...sizes,
-          sourceIds: [...sourceIds],
-          sourceLengths: [...sourceLengths],
-          labels: [...labels],
-        };
-      }),
+    steps: await Promise.all(
+      numbers.map((number) => Promise.all(slots.map((slot) => batchAt(number, slot)))),
     ),
   };
 }

@@ -3,6 +3,7 @@ import { hostname } from 'node:os';
 import type { Command } from 'commander';
 import { LockstepError } from '../base/index.ts';
 import { deadlinesFrom } from '../config/index.ts';
+import { ServedDataset } from '../data/index.ts';
 import { checkRedis } from '../queue/index.ts';
 import { addRunFlags, atLeastOne, port, type RunFlags } from './flags.ts';
 import { TOKEN_VARIABLE } from './local-workers.ts';
@@ -45,9 +46,11 @@ async function coordinate(flags: CoordinatorFlags): Promise<number> {
   const plan = await planRun(flags);
   await checkRedis(flags.redis, deadlinesFrom(plan.config.network.heartbeatLimitMs).connectLimitMs);
   const run = await openPlannedRun(plan);
+  const data = new ServedDataset(flags.data, run.datasetSha256, run.config.data);
   const observer = await RunObserver.open({ run, dataDir: flags.data, redisUrl: flags.redis, flags });
   const coordinator = await observer.start({
     run,
+    data,
     token,
     redisUrl: flags.redis,
     advertisedRedisUrl: flags.advertiseRedis ?? flags.redis,
@@ -80,6 +83,7 @@ async function coordinate(flags: CoordinatorFlags): Promise<number> {
     observer.progress.end();
     await observer.close();
     await coordinator.close();
+    await data.close();
   }
 }
 

@@ -1,4 +1,4 @@
-/** Lockstep processes on this machine: workers, started and watched by `train`, and all that `chaos` needs. */
+/** Lockstep processes on this machine: what `train`, `chaos` and `prepare` start and watch. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
@@ -30,14 +30,17 @@ export function startLocalWorker(options: LocalWorkerOptions): LocalProcess {
   const { name, links, token, dataDir, logFile, throttleMs } = options;
   const flags = [...links, '--data', dataDir, '--name', name, '--log-file', logFile];
   if (throttleMs > 0) flags.push('--throttle', String(throttleMs));
-  return startLocalProcess(name, ['worker', ...flags], token);
+  return startLocalProcess(name, ['worker', ...flags], { [TOKEN_VARIABLE]: token });
 }
 
-/** Starts `lockstep ARGS`; `onLine` hears its standard error. It does not outlive this process, frozen or not. */
+/**
+ * Starts `lockstep ARGS` with `environment` beside this process's own; `onLine` hears its standard error. It
+ * does not outlive this process, frozen or not.
+ */
 export function startLocalProcess(
   name: string,
   args: readonly string[],
-  token: string,
+  environment: Readonly<Record<string, string>>,
   onLine?: (line: string) => void,
 ): LocalProcess {
   // Its own process group: a Ctrl-C reaches the launcher, which lets the step finish. The IPC channel
@@ -46,7 +49,7 @@ export function startLocalProcess(
   const child = spawn(command!, rest, {
     detached: true,
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
-    env: { ...process.env, [TOKEN_VARIABLE]: token },
+    env: { ...process.env, ...environment },
   });
   if (onLine !== undefined && child.stderr !== null) createInterface(child.stderr).on('line', onLine);
   return { name, pid: child.pid ?? 0, ended: endOf(child), kill: (signal) => child.kill(signal) };

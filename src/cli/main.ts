@@ -7,8 +7,11 @@ import { addCoordinatorCommand } from './coordinator.ts';
 import { addDashboardCommand } from './dashboard.ts';
 import { addDigestCommand } from './digest.ts';
 import { addDoctorCommand } from './doctor.ts';
+import { addEvaluateCommand } from './evaluate.ts';
+import { addInspectCommand } from './inspect.ts';
 import { addPlaygroundCommand } from './playground.ts';
 import { addPrepareCommand } from './prepare.ts';
+import { addPrepareWorkerCommand } from './prepare-worker.ts';
 import { addQuickstartCommand } from './quickstart.ts';
 import { addSampleCommand } from './sample.ts';
 import { addSimulateCommand } from './simulate.ts';
@@ -26,12 +29,15 @@ const program = new Command('lockstep')
   .showSuggestionAfterError();
 
 addPrepareCommand(program);
+addPrepareWorkerCommand(program);
+addInspectCommand(program);
 addTrainCommand(program);
 addCoordinatorCommand(program);
 addWorkerCommand(program);
 addDashboardCommand(program);
 addStatusCommand(program);
 addDigestCommand(program);
+addEvaluateCommand(program);
 addVerifyCommand(program);
 addChaosCommand(program);
 addDoctorCommand(program);

@@ -3,35 +3,50 @@ import { availableParallelism } from 'node:os';
 import type { Command } from 'commander';
 import { LockstepError } from '../base/index.ts';
 import {
+  DUMPS_URL,
   INPUT_FORMATS,
-  type InputFormat,
+  KEEPABLE,
+  type Keepable,
+  PREPARE_PHASES,
   type PreparedDataset,
   type PrepareProgress,
   prepareDataset,
 } from '../data/index.ts';
+import { findRedisServer } from '../queue/index.ts';
 import { atLeastOne, wholeNumber } from './flags.ts';
-import { formatCount, isTerminal, runCommand, say, warn } from './terminal.ts';
+import { PrepareFleet } from './prepare-fleet.ts';
+import { type InputFlags, resolveInputs, sizeOfInputs } from './prepare-inputs.ts';
+import { formatCount, LiveLine, runCommand, say, warn } from './terminal.ts';
 
-interface PrepareFlags {
-  readonly out: string;
+interface PrepareFlags extends InputFlags {
   readonly vocabSize?: number;
   readonly tokenizer?: string;
   readonly format?: string;
-  readonly threads?: number;
+  readonly processes?: number;
+  readonly redis?: string;
+  readonly unitBytes?: number;
   readonly minCharacters?: number;
+  readonly keep?: string;
   readonly allowTruncated?: boolean;
   readonly force?: boolean;
 }
 
 const DEFAULT_VOCAB_SIZE = 8000;
-const PROGRESS_INTERVAL_MS = 100;
+/** Below this much of input, starting processes takes longer than they save. */
+const BYTES_FOR_PROCESSES = 8 * 1024 * 1024;
 
 export function addPrepareCommand(program: Command): void {
   program
     .command('prepare')
-    .description('make a data set of a MediaWiki dump (.xml, .xml.bz2), JSON lines or plain text')
-    .argument('<inputs...>', 'files, read in this order')
+    .description(
+      'make a data set of Wikipedia dumps, parquet, JSON lines or plain text; begun again, it goes on',
+    )
+    .argument('[inputs...]', 'files, folders, globs or http(s) addresses, read in this order')
     .requiredOption('--out <dir>', 'folder of the data set')
+    .option('--wikipedia <language>', 'the newest official dump of this Wikipedia, as en or simple')
+    .option('--yes', 'download what --wikipedia finds without asking')
+    .option('--downloads <dir>', 'where downloads go, and stay (default: downloads within --out)')
+    .option('--dumps-url <url>', "a mirror of Wikimedia's dumps", DUMPS_URL)
     .option(
       '--vocab-size <n>',
       `train a byte-level BPE tokenizer of this size (default: ${DEFAULT_VOCAB_SIZE})`,
@@ -41,15 +56,28 @@ export function addPrepareCommand(program: Command): void {
       '--tokenizer <path>',
       'use a tokenizer instead: tokenizer.json, or a folder with vocabulary and merges',
     )
-    .option('--format <name>', `format of all inputs: ${INPUT_FORMATS.join(', ')} (default: by file name)`)
-    .option('--threads <n>', 'cleaning threads (default: one per core)', atLeastOne)
+    .option(
+      '--format <name>',
+      `format of all inputs: ${INPUT_FORMATS.join(', ')} (default: by name or content)`,
+    )
+    .option(
+      '--processes <n>',
+      'worker processes here (default: one per core, one for small inputs); 0 leaves all to `prepare-worker`s',
+      wholeNumber,
+    )
+    .option('--unit-bytes <n>', 'uncompressed input that one job reads (default: 8 MiB)', atLeastOne)
+    .option(
+      '--redis <url>',
+      'a Redis that `prepare-worker`s of other hosts reach too (default: a private one)',
+    )
     .option('--min-characters <n>', 'drop shorter articles', wholeNumber)
-    .option('--allow-truncated', 'use what is whole of inputs that were cut short')
+    .option('--keep <parts>', `keep of wikitext, besides running text: ${KEEPABLE.join(',')} (default: none)`)
+    .option('--allow-truncated', 'use what is whole of inputs that were cut short or damaged')
     .option('--force', 'replace a data set that lies in --out')
     .action((inputs: string[], flags: PrepareFlags) => runCommand(() => prepare(inputs, flags)));
 }
 
-async function prepare(inputs: readonly string[], flags: PrepareFlags): Promise<number> {
+async function prepare(names: readonly string[], flags: PrepareFlags): Promise<number> {
   const startMs = performance.now();
   const format = INPUT_FORMATS.find((name) => name === flags.format);
   if (flags.format !== undefined && format === undefined) {
@@ -64,26 +92,87 @@ async function prepare(inputs: readonly string[], flags: PrepareFlags): Promise<
       '--vocab-size trains a tokenizer and --tokenizer takes one: give either',
     );
   }
-  const { onProgress, end } = progressLine();
-  const prepared = await prepareDataset({
-    inputs,
-    outDir: flags.out,
-    vocabSize: flags.tokenizer === undefined ? (flags.vocabSize ?? DEFAULT_VOCAB_SIZE) : undefined,
-    tokenizerPath: flags.tokenizer,
-    format: format as InputFormat | undefined,
-    threads: flags.threads ?? availableParallelism(),
-    minCharacters: flags.minCharacters,
-    allowTruncated: flags.allowTruncated,
-    force: flags.force,
-    onProgress,
-    onWarning: (message) => {
-      end();
-      warn(message);
-    },
-  }).finally(end);
-  for (const line of describeDataset(flags.out, prepared)) say(line);
-  say(`done in ${((performance.now() - startMs) / 1000).toFixed(1)} s`);
-  return 0;
+  const inputs = await resolveInputs(names, flags);
+  const line = new LiveLine();
+  const warnAside = (message: string) => {
+    line.end();
+    warn(message);
+  };
+  const fleet = await startFleet(inputs, flags, warnAside);
+  endOnSignal(fleet, flags.out);
+  try {
+    const prepared = await prepareDataset(
+      {
+        inputs,
+        outDir: flags.out,
+        vocabSize: flags.tokenizer === undefined ? (flags.vocabSize ?? DEFAULT_VOCAB_SIZE) : undefined,
+        tokenizerPath: flags.tokenizer,
+        format,
+        minCharacters: flags.minCharacters,
+        unitBytes: flags.unitBytes,
+        keep: keepOf(flags.keep),
+        allowTruncated: flags.allowTruncated,
+        force: flags.force,
+        onProgress: (progress) => line.show(describeProgress(progress)),
+        onWarning: warnAside,
+      },
+      fleet?.run,
+    );
+    line.end();
+    for (const text of describeDataset(flags.out, prepared)) say(text);
+    say(describeTime(prepared, performance.now() - startMs));
+    return 0;
+  } finally {
+    line.end();
+    await fleet?.close();
+  }
+}
+
+function keepOf(parts: string | undefined): Keepable[] {
+  return (parts?.split(',') ?? []).map((name) => {
+    const part = KEEPABLE.find((known) => known === name.trim());
+    if (part !== undefined) return part;
+    throw new LockstepError('CONFIG_INVALID', `--keep ${parts}: expected some of ${KEEPABLE.join(',')}`);
+  });
+}
+
+/** Worker processes, or null where one process, this one, does. */
+async function startFleet(
+  inputs: readonly string[],
+  flags: PrepareFlags,
+  warnAside: (message: string) => void,
+): Promise<PrepareFleet | null> {
+  const isSmall = sizeOfInputs(inputs) < BYTES_FOR_PROCESSES;
+  const canShare = flags.redis !== undefined || findRedisServer() !== null;
+  const byDefault = isSmall || !canShare ? 1 : availableParallelism();
+  const processes = flags.processes ?? byDefault;
+  if (processes === 0 && flags.redis === undefined) {
+    throw new LockstepError('CONFIG_INVALID', '--processes 0: without --redis nobody else can do the work');
+  }
+  if (processes === 1 && flags.redis === undefined) return null;
+  return await PrepareFleet.start({ outDir: flags.out, processes, redisUrl: flags.redis, warn: warnAside });
+}
+
+/** What is done is on disk under its name, so that a stop needs no goodbye. */
+function endOnSignal(fleet: PrepareFleet | null, out: string): void {
+  let asked = false;
+  const stop = () => {
+    if (asked) process.exit(130);
+    asked = true;
+    warn(`stopped: the same command goes on from what is done, which lies in ${out}`);
+    void (fleet?.close() ?? Promise.resolve()).finally(() => process.exit(130));
+  };
+  process.on('SIGINT', stop);
+  process.on('SIGTERM', stop);
+}
+
+/** The time of each phase with its share. */
+function describeTime({ phaseMs }: PreparedDataset, totalMs: number): string {
+  const seconds = (ms: number) => `${(ms / 1000).toFixed(1)} s`;
+  const shares = PREPARE_PHASES.map(
+    (phase) => `${phase} ${seconds(phaseMs[phase])} (${Math.round((100 * phaseMs[phase]) / totalMs)} %)`,
+  );
+  return `done in ${seconds(totalMs)}: ${shares.join(', ')}`;
 }
 
 export function describeDataset(dir: string, { sha256, manifest }: PreparedDataset): string[] {
@@ -91,29 +180,16 @@ export function describeDataset(dir: string, { sha256, manifest }: PreparedDatas
   const dropped = Object.entries(report.dropped)
     .filter(([, count]) => count > 0)
     .map(([reason, count]) => `${formatCount(count)} ${reason}`);
+  const perMillion = (1e6 * report.leftovers) / report.characters;
   return [
     `${dir}: ${formatCount(report.articlesKept)} articles, ${formatCount(tokens)} tokens of a vocabulary of ${formatCount(vocabSize)}`,
     `  read ${formatCount(report.articlesRead)}, dropped ${dropped.length === 0 ? 'none' : dropped.join(', ')}`,
+    `  ${formatCount(report.characters)} characters, left-over markup ${perMillion.toFixed(1)} per million`,
     `  data set ${sha256}`,
   ];
 }
 
-/** A live line on a terminal; nothing otherwise. */
-function progressLine(): { onProgress(progress: PrepareProgress): void; end(): void } {
-  let lastMs = 0;
-  let shown = false;
-  return {
-    onProgress({ phase, done, total, articles }) {
-      const nowMs = performance.now();
-      if (!isTerminal || nowMs - lastMs < PROGRESS_INTERVAL_MS) return;
-      lastMs = nowMs;
-      shown = true;
-      const share = total === 0 ? 100 : Math.floor((100 * done) / total);
-      process.stdout.write(`\r\u001b[2K${phase} ${share} %  ${formatCount(articles)} articles`);
-    },
-    end() {
-      if (shown) process.stdout.write('\r\u001b[2K');
-      shown = false;
-    },
-  };
+function describeProgress({ phase, done, total, articles }: PrepareProgress): string {
+  const share = total === 0 ? '' : ` ${Math.floor((100 * done) / total)} %`;
+  return `${phase}${share}  ${formatCount(articles)} articles`;
 }

@@ -8,6 +8,27 @@ export function say(line: string): void {
   process.stdout.write(`${line}\n`);
 }
 
+const LIVE_INTERVAL_MS = 100;
+
+/** A line on a terminal that is written over, a few times a second at most; nothing elsewhere. */
+export class LiveLine {
+  #lastMs = 0;
+  #isShown = false;
+
+  show(text: string): void {
+    const nowMs = performance.now();
+    if (!isTerminal || nowMs - this.#lastMs < LIVE_INTERVAL_MS) return;
+    this.#lastMs = nowMs;
+    this.#isShown = true;
+    process.stdout.write(`\r\u001b[2K${text.slice(0, (process.stdout.columns ?? 80) - 1)}`);
+  }
+
+  end(): void {
+    if (this.#isShown) process.stdout.write('\r\u001b[2K');
+    this.#isShown = false;
+  }
+}
+
 export function warn(line: string): void {
   process.stderr.write(`lockstep: ${line}\n`);
 }

@@ -5,6 +5,7 @@ import type { Command } from 'commander';
 import { LockstepError } from '../base/index.ts';
 import { deadlinesFrom } from '../config/index.ts';
 import type { Coordinator, Outcome, RunFolder } from '../coordinator/index.ts';
+import { ServedDataset } from '../data/index.ts';
 import { checkRedis, type PrivateRedis, startPrivateRedis } from '../queue/index.ts';
 import { addRunFlags, atLeastOne, type RunFlags, wholeNumber } from './flags.ts';
 import { type LocalProcess, startLocalWorker } from './local-workers.ts';
@@ -57,8 +58,10 @@ async function trainWith(
   const observer = await RunObserver.open({ run, dataDir: flags.data, redisUrl, flags });
   const { progress } = observer;
   const token = randomBytes(32).toString('hex');
+  const data = new ServedDataset(flags.data, run.datasetSha256, run.config.data);
   const coordinator = await observer.start({
     run,
+    data,
     token,
     redisUrl,
     advertisedRedisUrl: redisUrl,
@@ -96,6 +99,7 @@ async function trainWith(
     progress.end();
     await observer.close();
     await coordinator.close();
+    await data.close();
     await endWorkers(workers, deadlinesFrom(run.config.network.heartbeatLimitMs).shutdownLimitMs);
   }
 }

@@ -1,15 +1,18 @@
 /** `lockstep worker`: one worker process on one device. */
 import { hostname } from 'node:os';
+import { join } from 'node:path';
 import type { Command } from 'commander';
 import { LockstepError } from '../base/index.ts';
-import { startWorker, type WorkerOptions } from '../worker/index.ts';
+import { type DataPlace, startWorker, type WorkerOptions } from '../worker/index.ts';
+import { cacheFolder } from './cache-folder.ts';
 import { tokenFromEnvironment } from './coordinator.ts';
 import { addressAndPort, type HostAndPort, hostPort, port, wholeNumber } from './flags.ts';
-import { runCommand } from './terminal.ts';
+import { runCommand, warn } from './terminal.ts';
 
 interface WorkerFlags {
   readonly coordinator: string;
-  readonly data: string;
+  readonly data?: string;
+  readonly cache?: string;
   readonly name?: string;
   readonly host: string;
   readonly port: number;
@@ -25,7 +28,8 @@ export function addWorkerCommand(program: Command): void {
     .command('worker')
     .description('start one worker; everything else it needs comes from the coordinator')
     .requiredOption('--coordinator <endpoint>', 'where the coordinator listens, as tcp://HOST:7700')
-    .requiredOption('--data <dir>', "this host's copy of the run's data set")
+    .option('--data <dir>', "this host's copy of the run's data set (default: fetched from the coordinator)")
+    .option('--cache <dir>', 'where fetched data is kept (default: ~/.cache/lockstep/data)')
     .option('--name <name>', 'name within the run (default: worker-N)')
     .option('--host <address>', 'interface to listen on for other workers', '127.0.0.1')
     .option('--port <n>', 'port to listen on for other workers; 0 takes a free one', port, 0)
@@ -45,6 +49,15 @@ export function addWorkerCommand(program: Command): void {
     .action((flags: WorkerFlags) => runCommand(() => work(flags)));
 }
 
+function dataPlaceOf({ data, cache }: WorkerFlags): DataPlace {
+  if (data !== undefined) return { kind: 'folder', dir: data };
+  return {
+    kind: 'coordinator',
+    cacheDir: cache ?? join(cacheFolder(), 'data'),
+    onCacheTrouble: (reason) => warn(`fetched data is not kept: ${reason}; training goes on`),
+  };
+}
+
 async function work(flags: WorkerFlags): Promise<number> {
   const options: WorkerOptions = {
     coordinator: flags.coordinator,
@@ -56,7 +69,7 @@ async function work(flags: WorkerFlags): Promise<number> {
     advertisedPort: flags.advertise?.port ?? null,
     redisVia: flags.redisVia ?? null,
     httpVia: flags.httpVia ?? null,
-    dataDir: flags.data,
+    data: dataPlaceOf(flags),
     throttleMs: flags.throttle,
     log: { file: flags.logFile ?? null, level: 'info' },
   };

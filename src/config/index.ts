@@ -16,6 +16,7 @@ export {
   type NoiseConfig,
   type ObjectiveConfig,
   type OptimizerConfig,
+  PACKINGS,
   PRESET_NAMES,
   type PresetName,
   type RunConfig,

@@ -3,6 +3,8 @@ import type { PresetName, RunConfig } from './run-config.ts';
 
 const NOISE = { sentencePermutation: 1, maskRatio: 0.3, poissonLambda: 3.5, randomTokenRatio: 0.1 } as const;
 
+const DATA = { packing: 'documents', validationShare: 0, noise: NOISE } as const;
+
 const COMMON = {
   seed: 1,
   engine: 'auto',
@@ -29,7 +31,7 @@ export const PRESETS: Readonly<Record<PresetName, RunConfig>> = {
       activationDropout: 0,
       initStd: 0.02,
     },
-    data: { sequenceLength: 48, noise: NOISE },
+    data: { ...DATA, sequenceLength: 48 },
     step: { microBatches: 8, microBatchSize: 4 },
     optimizer: {
       learningRate: 3e-3,
@@ -64,7 +66,7 @@ export const PRESETS: Readonly<Record<PresetName, RunConfig>> = {
       activationDropout: 0.1,
       initStd: 0.02,
     },
-    data: { sequenceLength: 128, noise: NOISE },
+    data: { ...DATA, sequenceLength: 128 },
     step: { microBatches: 16, microBatchSize: 4 },
     optimizer: {
       learningRate: 1e-3,
@@ -99,7 +101,7 @@ export const PRESETS: Readonly<Record<PresetName, RunConfig>> = {
       activationDropout: 0.1,
       initStd: 0.02,
     },
-    data: { sequenceLength: 512, noise: NOISE },
+    data: { ...DATA, sequenceLength: 512 },
     step: { microBatches: 256, microBatchSize: 16 },
     optimizer: {
       learningRate: 2e-5,

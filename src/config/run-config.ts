@@ -50,9 +50,15 @@ const noiseSchema = z.strictObject({
   randomTokenRatio: probability,
 });
 
+export const PACKINGS = ['documents', 'packed'] as const;
+
 const dataSchema = z.strictObject({
   /** Longest source and target, special tokens included, in tokens. */
   sequenceLength: z.int().min(8),
+  /** `documents`: a part of one document in each sequence; `packed`: as many parts as fit, each ended by `</s>`. */
+  packing: z.enum(PACKINGS).default('documents'),
+  /** Share of the documents that is held out for validation, chosen by document hash. */
+  validationShare: z.number().min(0).max(0.5).default(0),
   noise: noiseSchema,
 });
 

@@ -20,6 +20,7 @@ import {
 } from '../protocol/index.ts';
 import { JobProducer } from '../queue/index.ts';
 import { CheckpointKeeper, checkpointFailure } from './checkpoint-keeper.ts';
+import type { DataBlocks } from './data-routes.ts';
 import { layoutKeyOf } from './layout-key.ts';
 import { initialState, transition } from './machine.ts';
 import { now, type RunFolder } from './run-folder.ts';
@@ -42,6 +43,8 @@ const TICK_MS = 50;
 
 export interface CoordinatorOptions {
   readonly run: RunFolder;
+  /** The run's data set, for workers without its files. */
+  readonly data: DataBlocks;
   /** Shared secret of the cluster; whoever holds it may take part. */
   readonly token: string;
   /** Where this process reaches Redis, and where workers do. */
@@ -103,6 +106,7 @@ export class Coordinator {
       run.id,
       deriveKey(options.token, 'http'),
       {
+        data: options.data,
         writerOf: (step, attempt) => coordinator?.checkpoints.writerOf(step, attempt) ?? null,
         readerOf: (step) => coordinator?.checkpoints.readerOf(step) ?? null,
         onWriteFailed: (step, error) => coordinator?.post(checkpointFailure(step, error)),

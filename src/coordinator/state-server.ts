@@ -4,6 +4,7 @@
  *   PUT /runs/:run/checkpoints/:step/:section?attempt=K&offset=N  body: little-endian float32
  *   GET /runs/:run/checkpoints/:step/:section?offset=N&length=N   both in floats
  *
+ * The run's data set is served beside them: see data-routes.ts.
  * Every request carries the key derived from the cluster's token; an upload carries the CRC-32C of
  * its body. Requests are pieces of at most `STATE_PIECE_BYTES`, so neither side holds a whole state.
  */
@@ -14,6 +15,7 @@ import { z } from 'zod';
 import { InvariantError, LockstepError, messageOf, SECTIONS, systemCodeOf } from '../base/index.ts';
 import type { CheckpointReader, CheckpointWriter } from '../checkpoint/index.ts';
 import { CRC_HEADER, STATE_PIECE_BYTES } from '../protocol/index.ts';
+import { addDataRoutes, type DataBlocks } from './data-routes.ts';
 
 const placeSchema = z.object({
   run: z.string(),
@@ -25,6 +27,8 @@ const uploadSchema = z.object({ attempt: count, offset: count });
 const downloadSchema = z.object({ offset: count, length: z.coerce.number().int().min(1) });
 
 export interface StateServerSource {
+  /** The run's data set, for workers without its files. */
+  readonly data: DataBlocks;
   /** What this try at a checkpoint of this step is written to; null when it is over. */
   writerOf(step: number, attempt: number): CheckpointWriter | null;
   /** The stored checkpoint of this step, or null. */
@@ -60,6 +64,7 @@ export class StateServer {
       await reply.code(status).send({ error: messageOf(error) });
     });
     addRoutes(app, run, source);
+    addDataRoutes(app, run, key, source.data);
     try {
       await app.listen({ host, port });
     } catch (error) {

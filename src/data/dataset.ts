@@ -6,25 +6,19 @@
 import { createHash } from 'node:crypto';
 import { closeSync, createReadStream, fstatSync, openSync, readFileSync, readSync } from 'node:fs';
 import { join } from 'node:path';
-import { assert, LockstepError, messageOf, systemCodeOf } from '../base/index.ts';
-import { type FileEntry, MANIFEST_FILE, type Manifest, parseManifest } from './manifest.ts';
-import { indexSamples, type SampleIndex } from './samples.ts';
+import { LockstepError, messageOf, systemCodeOf } from '../base/index.ts';
+import { type ArticleSample, parseArticleSamples } from './article-samples.ts';
+import { type FileEntry, filesOf, MANIFEST_FILE, type Manifest, parseManifest } from './manifest.ts';
+import { type SampleSpec, type SampleTable, SampleTableBuilder } from './samples.ts';
 import { type TokenKinds, tokenKindsOf } from './token-kinds.ts';
 import { type BpeTokenizer, tokenizerFromJson } from './tokenizer/index.ts';
+import { requireSamples, Samples, TokenReader, type TrainingData } from './training-data.ts';
 
 export interface OpenDatasetOptions {
   /** False skips the SHA-256 of shards and index, a second for each half gigabyte. Default true. */
   readonly verifyHashes?: boolean;
   /** Refuses a data set whose manifest has another SHA-256 (hex). */
   readonly expectedSha256?: string;
-}
-
-interface OpenShard {
-  readonly path: string;
-  readonly descriptor: number;
-  /** The data set's token number of its first token. */
-  readonly firstToken: number;
-  readonly tokens: number;
 }
 
 /**
@@ -44,8 +38,7 @@ export async function openDataset(directory: string, options: OpenDatasetOptions
       { context: { file: manifestPath, sha256, expectedSha256 } },
     );
   }
-  const files = [manifest.tokenizer, manifest.documentIndex, ...manifest.shards];
-  for (const file of files) {
+  for (const file of filesOf(manifest)) {
     checkSize(directory, file);
     // The tokenizer is small, and a wrong one gives wrong text without a sign.
     if (verifyHashes || file === manifest.tokenizer) await checkHash(directory, file);
@@ -53,16 +46,18 @@ export async function openDataset(directory: string, options: OpenDatasetOptions
   return new Dataset(directory, manifest, sha256);
 }
 
-export class Dataset {
+export class Dataset implements TrainingData {
   readonly directory: string;
   readonly manifest: Manifest;
-  /** SHA-256 (hex) of the manifest: the data set's identity. */
   readonly sha256: string;
   readonly tokenizer: BpeTokenizer;
   readonly tokenKinds: TokenKinds;
   readonly #documentLengths: Uint32Array;
-  readonly #shards: OpenShard[] = [];
-  readonly #sampleIndexes = new Map<number, SampleIndex>();
+  readonly #documentHashes: Uint32Array;
+  readonly #tokens: TokenReader;
+  /** By shard file. */
+  readonly #descriptors = new Map<string, number>();
+  readonly #samples = new Map<string, Promise<Samples>>();
 
   /** Use `openDataset`, which has checked the files. */
   constructor(directory: string, manifest: Manifest, sha256: string) {
@@ -71,110 +66,106 @@ export class Dataset {
     this.sha256 = sha256;
     const tokenizerPath = join(directory, manifest.tokenizer.file);
     this.tokenizer = tokenizerFromJson(readWhole(tokenizerPath, REMEDY).toString('utf8'), tokenizerPath);
-    this.tokenKinds = tokenKindsOf(this.tokenizer);
-    this.#documentLengths = readDocumentLengths(directory, manifest);
-    let firstToken = 0;
-    for (const { file, tokens } of manifest.shards) {
-      const path = join(directory, file);
-      this.#shards.push({ path, descriptor: openForReading(path), firstToken, tokens });
-      firstToken += tokens;
-    }
     if (this.tokenizer.vocabSize !== manifest.vocabSize) {
-      this.close();
       throw corrupt(
         tokenizerPath,
         `has ${this.tokenizer.vocabSize} tokens, the manifest says ${manifest.vocabSize}`,
       );
     }
+    this.tokenKinds = tokenKindsOf(this.tokenizer);
+    this.#documentLengths = readNumbers(directory, manifest.documentIndex, manifest.documents);
+    this.#documentHashes = readNumbers(directory, manifest.documentHashes, manifest.documents);
+    const tokens = this.#documentLengths.reduce((sum, length) => sum + length, 0);
+    if (tokens !== manifest.tokens) {
+      const path = join(directory, manifest.documentIndex.file);
+      throw corrupt(path, `adds up to ${tokens} tokens, the manifest says ${manifest.tokens}`);
+    }
+    this.#tokens = new TokenReader(manifest, directory, (file, offset, length) =>
+      this.#readBytes(file, offset, length),
+    );
   }
 
   get vocabSize(): number {
     return this.manifest.vocabSize;
   }
 
-  /** Ids `first .. first + count - 1` of the data set's tokens, read at once; they may span shards. */
-  readTokens(first: number, count: number): Int32Array {
-    assert(
-      first >= 0 && count >= 0 && first + count <= this.manifest.tokens,
-      `tokens ${first}+${count} are out of range`,
-    );
-    const out = new Int32Array(count);
-    for (let done = 0; done < count; ) {
-      const shard = this.#shardOf(first + done);
-      const from = first + done - shard.firstToken;
-      const here = Math.min(count - done, shard.tokens - from);
-      this.#readShard(shard, from, out.subarray(done, done + here));
-      done += here;
-    }
-    return out;
+  /** Ids `first .. first + count - 1` of the data set's tokens; they may span shards. */
+  readTokens(first: number, count: number): Promise<Int32Array> {
+    return this.#tokens.read(first, count);
   }
 
-  /** The samples of at most `sequenceLength - 2` tokens; the first call for a length reads all tokens once. */
-  samplesFor(sequenceLength: number): SampleIndex {
-    let index = this.#sampleIndexes.get(sequenceLength);
-    if (index === undefined) {
-      index = indexSamples(this.documents(), sequenceLength - 2, this.tokenKinds);
-      if (index.count === 0)
-        throw corrupt(join(this.directory, MANIFEST_FILE), 'the data set holds no tokens');
-      this.#sampleIndexes.set(sequenceLength, index);
+  samples(spec: SampleSpec): Promise<Samples> {
+    const key = JSON.stringify(spec);
+    let samples = this.#samples.get(key);
+    if (samples === undefined) {
+      samples = this.sampleTable(spec).then((table) => {
+        const read = (offset: number, length: number) => table.bytes.subarray(offset, offset + length);
+        return new Samples(table, read, this.#tokens);
+      });
+      this.#samples.set(key, samples);
     }
-    return index;
+    return samples;
   }
 
-  /** Each document's ids in order, without `<s>` and `</s>`. */
-  *documents(): Generator<Int32Array> {
+  /** The table of the samples that `spec` describes; reads all tokens once, with turns of the event loop between. */
+  async sampleTable(spec: SampleSpec): Promise<SampleTable> {
+    const builder = new SampleTableBuilder(spec, this.tokenKinds);
+    for await (const { ids, hash } of this.documents()) builder.add(ids, hash);
+    const table = builder.finish();
+    requireSamples(table, spec);
+    return table;
+  }
+
+  /** Each document's ids in order, without `<s>` and `</s>`, and its hash. */
+  async *documents(): AsyncGenerator<{ ids: Int32Array; hash: number }> {
     let first = 0;
     let page: Int32Array = new Int32Array(0);
     let pageFirst = 0;
-    for (const length of this.#documentLengths) {
+    for (const [index, length] of this.#documentLengths.entries()) {
       if (first + length > pageFirst + page.length) {
         const count = Math.max(length, Math.min(SCAN_TOKENS, this.manifest.tokens - first));
-        page = this.readTokens(first, count);
+        page = await this.readTokens(first, count);
+        await new Promise((resolve) => setImmediate(resolve));
         pageFirst = first;
       }
-      yield page.subarray(first - pageFirst, first - pageFirst + length);
+      const ids = page.subarray(first - pageFirst, first - pageFirst + length);
+      yield { ids, hash: this.#documentHashes[index]! };
       first += length;
     }
   }
 
-  /** Idempotent. */
+  /** How many tokens each document has. */
+  get documentLengths(): Uint32Array {
+    return this.#documentLengths;
+  }
+
+  /** What decides each document's split. */
+  get documentHashes(): Uint32Array {
+    return this.#documentHashes;
+  }
+
+  /** Articles before and after cleaning. Throws DATA_CORRUPT. */
+  articleSamples(): ArticleSample[] {
+    const path = join(this.directory, this.manifest.articleSamples.file);
+    return parseArticleSamples(readWhole(path, REMEDY).toString('utf8'), path);
+  }
+
   close(): void {
-    for (const { descriptor } of this.#shards.splice(0)) closeSync(descriptor);
+    for (const descriptor of this.#descriptors.values()) closeSync(descriptor);
+    this.#descriptors.clear();
   }
 
-  #shardOf(token: number): OpenShard {
-    let low = 0;
-    let high = this.#shards.length - 1;
-    while (low < high) {
-      const middle = (low + high + 1) >> 1;
-      if (this.#shards[middle]!.firstToken <= token) low = middle;
-      else high = middle - 1;
-    }
-    const shard = this.#shards[low];
-    assert(shard !== undefined, 'the data set is closed');
-    return shard;
-  }
-
-  #readShard(shard: OpenShard, from: number, out: Int32Array): void {
-    const { idBytes, vocabSize } = this.manifest;
-    const packed = idBytes === 2 ? new Uint16Array(out.length) : new Uint32Array(out.length);
-    const bytes = new Uint8Array(packed.buffer);
-    for (let read = 0; read < bytes.length; ) {
-      const count = readSync(shard.descriptor, bytes, read, bytes.length - read, from * idBytes + read);
-      if (count === 0)
-        throw corrupt(shard.path, `ends at byte ${from * idBytes + read}, before the manifest says`);
+  #readBytes(file: string, offset: number, length: number): Uint8Array {
+    const path = join(this.directory, file);
+    const descriptor = this.#descriptors.get(file) ?? openForReading(path);
+    this.#descriptors.set(file, descriptor);
+    const bytes = new Uint8Array(length);
+    for (let read = 0; read < length; ) {
+      const count = readSync(descriptor, bytes, read, length - read, offset + read);
+      if (count === 0) throw corrupt(path, `ends at byte ${offset + read}, before the manifest says`);
       read += count;
     }
-    for (let index = 0; index < out.length; index += 1) {
-      const id = packed[index]!;
-      if (id >= vocabSize) {
-        throw corrupt(
-          shard.path,
-          `has id ${id} at byte ${(from + index) * idBytes}, but the vocabulary has ${vocabSize}`,
-        );
-      }
-      out[index] = id;
-    }
+    return bytes;
   }
 }
 
@@ -182,18 +173,16 @@ export class Dataset {
 const SCAN_TOKENS = 1024 * 1024;
 const REMEDY = 'fetch the file again, or prepare the data set again';
 
-function readDocumentLengths(directory: string, manifest: Manifest): Uint32Array {
-  const path = join(directory, manifest.documentIndex.file);
+/** A file of one u32 for each document. */
+function readNumbers(directory: string, { file }: FileEntry, documents: number): Uint32Array {
+  const path = join(directory, file);
   const bytes = readWhole(path, REMEDY);
-  if (bytes.length !== manifest.documents * 4) {
-    throw corrupt(path, `has ${bytes.length} bytes for ${manifest.documents} documents of 4`);
+  if (bytes.length !== documents * 4) {
+    throw corrupt(path, `has ${bytes.length} bytes for ${documents} documents of 4`);
   }
-  const lengths = new Uint32Array(manifest.documents);
-  new Uint8Array(lengths.buffer).set(bytes);
-  const tokens = lengths.reduce((sum, length) => sum + length, 0);
-  if (tokens !== manifest.tokens)
-    throw corrupt(path, `adds up to ${tokens} tokens, the manifest says ${manifest.tokens}`);
-  return lengths;
+  const numbers = new Uint32Array(documents);
+  new Uint8Array(numbers.buffer).set(bytes);
+  return numbers;
 }
 
 function checkSize(directory: string, { file, bytes }: FileEntry): void {

@@ -6,12 +6,14 @@
 import { z } from 'zod';
 import { LockstepError } from '../base/index.ts';
 import { DROP_REASONS } from './article.ts';
-import { INPUT_FORMATS } from './input/read-articles.ts';
+import { INPUT_FORMATS } from './input/index.ts';
 
 export const MANIFEST_FILE = 'manifest.json';
 export const TOKENIZER_FILE = 'tokenizer.json';
 export const DOCUMENTS_FILE = 'documents.bin';
-export const MANIFEST_VERSION = 1;
+export const DOCUMENT_HASHES_FILE = 'document-hashes.bin';
+export const ARTICLE_SAMPLES_FILE = 'articles.json';
+export const MANIFEST_VERSION = 2;
 
 export const tokenShardFile = (index: number): string => `tokens-${String(index).padStart(5, '0')}.bin`;
 
@@ -37,6 +39,8 @@ const reportSchema = z.strictObject({
   /** UTF-16 units of cleaned text. */
   characters: count,
   tokens: count,
+  /** Pieces of markup left in the text: `[[`, `{{`, `<ref`, `{|` and `'''`. */
+  leftovers: count,
   warnings: z.array(z.string()),
 });
 
@@ -52,6 +56,10 @@ export const manifestSchema = z.strictObject({
   documents: count,
   /** The token count of each document in order, u32 little-endian, over all shards. */
   documentIndex: fileSchema,
+  /** The hash of each document in order, u32 little-endian: what decides its split (see split.ts). */
+  documentHashes: fileSchema,
+  /** A few articles before and after cleaning (see article-samples.ts). */
+  articleSamples: fileSchema,
   /** Documents lie end to end, without `<s>` and `</s>`, and none spans two shards. */
   shards: z.array(z.strictObject({ ...fileSchema.shape, tokens: count, documents: count })),
   source: z.array(z.strictObject({ file: z.string(), format: z.enum(INPUT_FORMATS), bytes: count, sha256 })),
@@ -65,6 +73,12 @@ export type FileEntry = z.infer<typeof fileSchema>;
 
 export function manifestText(manifest: Manifest): string {
   return `${JSON.stringify(manifest, null, 2)}\n`;
+}
+
+/** Every file that the manifest names. */
+export function filesOf(manifest: Manifest): FileEntry[] {
+  const { tokenizer, documentIndex, documentHashes, articleSamples, shards } = manifest;
+  return [tokenizer, documentIndex, documentHashes, articleSamples, ...shards];
 }
 
 /** Parses and cross-checks a manifest's text; throws DATA_CORRUPT naming the first bad field. */

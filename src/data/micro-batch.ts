@@ -3,11 +3,14 @@
  * whoever computes it and whenever. B batch, S source length, T target length.
  */
 import { assert, PhiloxRng } from '../base/index.ts';
-import type { DataConfig, StepConfig } from '../config/index.ts';
-import type { Dataset } from './dataset.ts';
+import type { DataConfig, NoiseConfig, StepConfig } from '../config/index.ts';
 import { KeyedPermutation } from './keyed-permutation.ts';
 import { addNoise } from './noise.ts';
+import type { SampleSpec } from './samples.ts';
+import type { Split } from './split.ts';
+import type { TokenKinds } from './token-kinds.ts';
 import { BOS_ID, EOS_ID, PAD_ID } from './tokenizer/index.ts';
+import type { TrainingData } from './training-data.ts';
 
 export interface MicroBatch {
   /** B */
@@ -16,11 +19,11 @@ export interface MicroBatch {
   readonly sourceLength: number;
   /** T: tokens of the longest target. */
   readonly targetLength: number;
-  /** B*S: noised ids from `<s>` to `</s>`, padded with `<pad>`. */
+  /** B*S: noised ids from `<s>` to the last `</s>`, padded with `<pad>`. */
   readonly sourceIds: Int32Array;
   /** B: real tokens of each source. */
   readonly sourceLengths: Int32Array;
-  /** B*T: the text without `<s>` and with `</s>`, padded with `<pad>`. */
+  /** B*T: the text without `<s>` and with a `</s>` after each part, padded with `<pad>`. */
   readonly labels: Int32Array;
   /** Labels that are not padding. */
   readonly realTokens: number;
@@ -57,32 +60,66 @@ export function samplePlace(
   return { epoch, sample: new KeyedPermutation(key.seed, epoch, sampleCount).at(index % sampleCount) };
 }
 
-export function microBatch(
-  dataset: Dataset,
+/** The spec of a run's samples on one side of the split. */
+export function sampleSpecOf(dataConfig: DataConfig, split: Split): SampleSpec {
+  const { sequenceLength, packing, validationShare } = dataConfig;
+  return { sequenceLength, packing, validationShare, split };
+}
+
+/** The micro-batch that trains slot `key.slot` of step `key.step`. */
+export async function microBatch(
+  data: TrainingData,
   key: MicroBatchKey,
   dataConfig: DataConfig,
   stepConfig: StepConfig,
-): MicroBatch {
-  const { sequenceLength, noise } = dataConfig;
-  const samples = dataset.samplesFor(sequenceLength);
-  const sources: Int32Array[] = [];
-  const targets: Int32Array[] = [];
-  for (let row = 0; row < stepConfig.microBatchSize; row += 1) {
+): Promise<MicroBatch> {
+  const samples = await data.samples(sampleSpecOf(dataConfig, 'train'));
+  const rows = Array.from({ length: stepConfig.microBatchSize }, async (_, row) => {
     const { sample } = samplePlace(key, row, samples.count, stepConfig);
-    const start = samples.starts[sample]!;
-    const text = dataset.readTokens(start, samples.starts[sample + 1]! - start);
-    const framed = new Int32Array(text.length + 2);
-    framed[0] = BOS_ID;
-    framed.set(text, 1);
-    framed[framed.length - 1] = EOS_ID;
-    const rng = new PhiloxRng({ ...key, stream: 'noise', substream: row });
-    sources.push(addNoise(framed, noise, dataset.tokenKinds, rng, sequenceLength));
-    targets.push(framed.subarray(1));
-  }
+    return { parts: await samples.read(sample), substream: row };
+  });
+  return batchOf(await Promise.all(rows), key, dataConfig, data.tokenKinds);
+}
+
+/** Samples `first .. first + size - 1` of the validation split, in order; noised by the place of each, the same in every run of a seed. */
+export async function validationBatch(
+  data: TrainingData,
+  first: number,
+  size: number,
+  seed: number,
+  dataConfig: DataConfig,
+): Promise<MicroBatch> {
+  const samples = await data.samples(sampleSpecOf(dataConfig, 'validation'));
+  assert(first + size <= samples.count, `samples ${first}+${size} are not below ${samples.count}`);
+  const rows = Array.from({ length: size }, async (_, row) => ({
+    parts: await samples.read(first + row),
+    substream: row,
+  }));
+  // Steps begin with 1, so that step 0 keeps this noise apart from all of training.
+  return batchOf(await Promise.all(rows), { seed, step: 0, slot: first }, dataConfig, data.tokenKinds);
+}
+
+interface Row {
+  /** Ids of document parts, without `<s>` and `</s>`. */
+  readonly parts: readonly Int32Array[];
+  readonly substream: number;
+}
+
+function batchOf(
+  rows: readonly Row[],
+  key: MicroBatchKey,
+  { sequenceLength, noise }: DataConfig,
+  kinds: TokenKinds,
+): MicroBatch {
+  const sources = rows.map(({ parts, substream }) => {
+    const rng = new PhiloxRng({ ...key, stream: 'noise', substream });
+    return noisedSource(parts, noise, kinds, rng, sequenceLength);
+  });
+  const targets = rows.map(({ parts }) => framed(parts).subarray(1));
   const source = padded(sources);
   const target = padded(targets);
   return {
-    batchSize: stepConfig.microBatchSize,
+    batchSize: rows.length,
     sourceLength: source.width,
     targetLength: target.width,
     sourceIds: source.ids,
@@ -90,6 +127,57 @@ export function microBatch(
     labels: target.ids,
     realTokens: targets.reduce((sum, ids) => sum + ids.length, 0),
   };
+}
+
+/**
+ * `<s>`, then each part noised on its own and ended by `</s>`: sentences are shuffled within a document, never
+ * across two. Insertions take no more room than the parts still to come leave.
+ */
+function noisedSource(
+  parts: readonly Int32Array[],
+  noise: NoiseConfig,
+  kinds: TokenKinds,
+  rng: PhiloxRng,
+  sequenceLength: number,
+): Int32Array {
+  let waiting = parts.reduce((sum, part) => sum + part.length + 1, 0);
+  const pieces: Int32Array[] = [];
+  let used = 0;
+  for (const part of parts) {
+    waiting -= part.length + 1;
+    // A part after the first brings a `<s>` of its own to the noise, which is then left out.
+    const frame = used === 0 ? 0 : 1;
+    const noised = addNoise(framed([part]), noise, kinds, rng, sequenceLength - used - waiting + frame);
+    const piece = noised.subarray(frame);
+    pieces.push(piece);
+    used += piece.length;
+  }
+  const [only] = pieces;
+  return pieces.length === 1 ? only! : concatenated(pieces);
+}
+
+/** `<s>`, and each part with its `</s>`. */
+function framed(parts: readonly Int32Array[]): Int32Array {
+  const out = new Int32Array(parts.reduce((sum, part) => sum + part.length + 1, 1));
+  out[0] = BOS_ID;
+  let place = 1;
+  for (const part of parts) {
+    out.set(part, place);
+    place += part.length;
+    out[place] = EOS_ID;
+    place += 1;
+  }
+  return out;
+}
+
+function concatenated(pieces: readonly Int32Array[]): Int32Array {
+  const out = new Int32Array(pieces.reduce((sum, { length }) => sum + length, 0));
+  let place = 0;
+  for (const piece of pieces) {
+    out.set(piece, place);
+    place += piece.length;
+  }
+  return out;
 }
 
 function padded(rows: readonly Int32Array[]): { ids: Int32Array; width: number } {

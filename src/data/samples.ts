@@ -1,38 +1,125 @@
 /**
- * Cuts the documents of a data set into samples of at most `capacity` tokens. Parts lie end to end and
- * cover every token once, so one array of starts describes them all: sample i is
- * `starts[i] .. starts[i+1]-1` of the data set's tokens. Cuts fall after a sentence where one ends in the
- * part's latter half, else before a word, else anywhere.
+ * Cuts the documents of a data set into parts of at most `sequenceLength - 2` tokens and puts the parts of one split
+ * into samples: one part each, or packed, as many whole parts as `sequenceLength` holds with `<s>` in front
+ * and `</s>` after each. Cuts fall after a sentence where one ends in the part's latter half, else before a word,
+ * else anywhere. Two neighbouring parts of one document never fit into one sample, so that every `</s>` but a
+ * sample's last is the end of a document.
+ *
+ * The table of samples is flat bytes, little-endian, so that it is read here and from afar in the same way:
+ *
+ *   firstPart of each sample and of the end: (samples + 1) x u32, absent where sample i is part i
+ *   each part: f64 first token of the data set, u32 tokens
  */
 import { assert } from '../base/index.ts';
+import type { DataConfig } from '../config/index.ts';
+import { type Split, splitOf } from './split.ts';
 import type { TokenKinds } from './token-kinds.ts';
 
-export interface SampleIndex {
-  readonly count: number;
-  /** `count + 1` token offsets within the data set. */
-  readonly starts: Float64Array;
+/** What decides the samples of a data set. */
+export interface SampleSpec {
+  readonly sequenceLength: number;
+  readonly packing: DataConfig['packing'];
+  readonly validationShare: number;
+  readonly split: Split;
 }
 
-/** `documents` yields each document's ids, in order. */
-export function indexSamples(
-  documents: Iterable<Int32Array>,
-  capacity: number,
-  kinds: TokenKinds,
-): SampleIndex {
-  assert(capacity >= 4, `a sample of ${capacity} tokens holds no sentence`);
-  const starts = new GrowingArray();
-  let base = 0;
-  for (const ids of documents) {
-    for (let start = 0; start < ids.length; ) {
-      starts.push(base + start);
-      start = cutAfter(ids, start, capacity, kinds);
-    }
-    base += ids.length;
-  }
-  const count = starts.length;
-  starts.push(base);
-  return { count, starts: starts.toArray() };
+export interface SampleCounts {
+  readonly samples: number;
+  readonly parts: number;
 }
+
+export interface SampleTable extends SampleCounts {
+  readonly bytes: Uint8Array;
+}
+
+/** A run of the data set's tokens. */
+export interface TokenRange {
+  readonly first: number;
+  readonly count: number;
+}
+
+const PART_BYTES = 12;
+/** `<s>` and `</s>`. */
+const FRAME_TOKENS = 2;
+
+export class SampleTableBuilder {
+  readonly #spec: SampleSpec;
+  readonly #kinds: TokenKinds;
+  readonly #capacity: number;
+  readonly #parts = new GrowingBytes();
+  readonly #firstParts = new GrowingBytes();
+  #numParts = 0;
+  #numSamples = 0;
+  /** Tokens left in the last sample; 0 when it is closed. */
+  #room = 0;
+  /** The data set's number of the next document's first token. */
+  #position = 0;
+
+  constructor(spec: SampleSpec, kinds: TokenKinds) {
+    this.#spec = spec;
+    this.#kinds = kinds;
+    this.#capacity = spec.sequenceLength - FRAME_TOKENS;
+    assert(this.#capacity >= 4, `a sample of ${this.#capacity} tokens holds no sentence`);
+  }
+
+  /** The next document of the data set, of whichever split. */
+  add(ids: Int32Array, hash: number): void {
+    if (splitOf(hash, this.#spec.validationShare) === this.#spec.split) {
+      for (let start = 0; start < ids.length; ) {
+        const end = cutAfter(ids, start, this.#capacity, this.#kinds);
+        this.#addPart(this.#position + start, end - start);
+        start = end;
+      }
+    }
+    this.#position += ids.length;
+  }
+
+  finish(): SampleTable {
+    const counts = { samples: this.#numSamples, parts: this.#numParts };
+    if (counts.samples === counts.parts) return { ...counts, bytes: this.#parts.toBytes() };
+    this.#firstParts.append(4).setUint32(0, this.#numParts, true);
+    return { ...counts, bytes: Buffer.concat([this.#firstParts.toBytes(), this.#parts.toBytes()]) };
+  }
+
+  #addPart(first: number, count: number): void {
+    if (this.#spec.packing === 'documents' || count + 1 > this.#room) {
+      if (this.#spec.packing === 'packed') this.#firstParts.append(4).setUint32(0, this.#numParts, true);
+      this.#numSamples += 1;
+      this.#room = this.#spec.sequenceLength - 1;
+    }
+    this.#room -= count + 1;
+    const part = this.#parts.append(PART_BYTES);
+    part.setFloat64(0, first, true);
+    part.setUint32(8, count, true);
+    this.#numParts += 1;
+  }
+}
+
+/** Where the parts of `sample` lie; `read` gives `length` bytes of the table from `offset`. */
+export async function partsOfSample(
+  counts: SampleCounts,
+  sample: number,
+  read: (offset: number, length: number) => Promise<Uint8Array> | Uint8Array,
+): Promise<TokenRange[]> {
+  assert(sample >= 0 && sample < counts.samples, `sample ${sample} is not below ${counts.samples}`);
+  let firstPart = sample;
+  let endPart = sample + 1;
+  let partsAt = 0;
+  if (counts.samples !== counts.parts) {
+    const bounds = viewOf(await read(sample * 4, 8));
+    firstPart = bounds.getUint32(0, true);
+    endPart = bounds.getUint32(4, true);
+    partsAt = (counts.samples + 1) * 4;
+  }
+  const count = endPart - firstPart;
+  const rows = viewOf(await read(partsAt + firstPart * PART_BYTES, count * PART_BYTES));
+  return Array.from({ length: count }, (_, index) => ({
+    first: rows.getFloat64(index * PART_BYTES, true),
+    count: rows.getUint32(index * PART_BYTES + 8, true),
+  }));
+}
+
+const viewOf = (bytes: Uint8Array) => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 
 /** Where the part that begins at `start` ends (exclusive). */
 function cutAfter(ids: Int32Array, start: number, capacity: number, kinds: TokenKinds): number {
@@ -50,22 +137,24 @@ function cutAfter(ids: Int32Array, start: number, capacity: number, kinds: Token
   return longest;
 }
 
-/** Float64Array that doubles: token offsets exceed 32 bits in large data sets. */
-class GrowingArray {
-  #values = new Float64Array(1024);
-  length = 0;
+/** Bytes that double: tables have millions of rows. */
+class GrowingBytes {
+  #bytes = new Uint8Array(64 * 1024);
+  #length = 0;
 
-  push(value: number): void {
-    if (this.length === this.#values.length) {
-      const larger = new Float64Array(this.length * 2);
-      larger.set(this.#values);
-      this.#values = larger;
+  /** Room for `count` more bytes. */
+  append(count: number): DataView {
+    if (this.#length + count > this.#bytes.length) {
+      const larger = new Uint8Array(this.#bytes.length * 2);
+      larger.set(this.#bytes);
+      this.#bytes = larger;
     }
-    this.#values[this.length] = value;
-    this.length += 1;
+    const start = this.#length;
+    this.#length += count;
+    return new DataView(this.#bytes.buffer, start, count);
   }
 
-  toArray(): Float64Array {
-    return this.#values.slice(0, this.length);
+  toBytes(): Uint8Array {
+    return this.#bytes.slice(0, this.#length);
   }
 }

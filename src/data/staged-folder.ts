@@ -151,6 +151,13 @@ export class StagedFolder {
   }
 }
 
+/** Deletes the temporary files that a process which was killed has left in `directory`, or those `isOurs` names. */
+export function removeUnfinished(directory: string, isOurs: (name: string) => boolean = () => true): void {
+  for (const name of readdirSync(directory)) {
+    if (name.endsWith(TEMPORARY_SUFFIX) && isOurs(name)) rmSync(join(directory, name), { force: true });
+  }
+}
+
 /** True when something other than a folder lies at `path`. */
 export function isNoFolder(path: string): boolean {
   return existsSync(path) && !statSync(path).isDirectory();
@@ -166,7 +173,7 @@ function syncDirectory(directory: string): void {
 }
 
 /** Runs a write and turns a system error into DISK_FULL with its remedy. */
-function writing<T>(path: string, write: () => T): T {
+export function writing<T>(path: string, write: () => T): T {
   try {
     return write();
   } catch (cause) {

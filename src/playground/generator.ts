@@ -25,6 +25,7 @@ import {
   microBatch,
   openDataset,
   PAD_ID,
+  sampleSpecOf,
 } from '../data/index.ts';
 import { loadEngine } from '../engine/index.ts';
 import { createKernels } from '../kernels/index.ts';
@@ -54,10 +55,10 @@ export class Generator {
     this.#dataset = dataset;
   }
 
-  describe(): DatasetFacts {
+  async describe(): Promise<DatasetFacts> {
     const { documents, tokens, vocabSize } = this.#dataset.manifest;
-    const samples = this.#dataset.samplesFor(this.#config.data.sequenceLength).count;
-    return { articles: documents, tokens, vocabSize, samples };
+    const { count } = await this.#dataset.samples(sampleSpecOf(this.#config.data, 'train'));
+    return { articles: documents, tokens, vocabSize, samples: count };
   }
 
   /** Throws CHECKPOINT_INVALID when there is none to ask. */
@@ -78,7 +79,7 @@ export class Generator {
     const { seed, data, step: stepConfig } = this.#config;
     requireBelow('slot', slot, stepConfig.microBatches);
     requireBelow('row', row, stepConfig.microBatchSize);
-    const batch = rowOf(microBatch(this.#dataset, { seed, step, slot }, data, stepConfig), row);
+    const batch = rowOf(await microBatch(this.#dataset, { seed, step, slot }, data, stepConfig), row);
     const source = batch.sourceIds.subarray(1, batch.sourceLength - 1);
     const target = batch.labels.subarray(0, batch.labels.length - 1);
     const { tokenizer } = this.#dataset;

@@ -270,5 +270,11 @@ export function jobId({ run, generation, step, plan, first, count }: Job): strin
 
 /** Largest piece of a state vector in one HTTP request, in bytes. */
 export const STATE_PIECE_BYTES = 4 * 1024 * 1024;
+/** HTTP header with the HMAC-SHA-256 of what `sealedDigests` names and the body, in hex. */
+export const SEAL_HEADER = 'x-lockstep-seal';
+
+/** What the seal of a file's block digests covers in front of them: an answer to another question does not pass for this one. */
+export const sealedDigests = (run: string, file: string): string => `digests of ${file} in run ${run}\n`;
+
 /** HTTP header with the CRC-32C of a piece, in decimal. */
 export const CRC_HEADER = 'x-lockstep-crc32c';

@@ -9,3 +9,4 @@ export {
   startPrivateRedis,
 } from './private-redis.ts';
 export { type QueueFigures, QueueInspector } from './queue-inspector.ts';
+export { type PerformTask, type Task, type TaskHandlers, TaskProducer, TaskWorker } from './task-queue.ts';

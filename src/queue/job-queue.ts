@@ -65,7 +65,7 @@ export class JobProducer {
 }
 
 /** A lost Redis raises the same error many times a second; one line tells it. */
-function sayOnce(say: (reason: string) => void): (error: Error) => void {
+export function sayOnce(say: (reason: string) => void): (error: Error) => void {
   let last = '';
   return (error) => {
     const reason = messageOf(error);

@@ -20,6 +20,7 @@ import {
   PROTOCOL_VERSION,
 } from '../protocol/index.ts';
 import { checkRedis, JobConsumer } from '../queue/index.ts';
+import type { TransferTarget } from './coordinator-http.ts';
 import { GradientLinks } from './gradient-links.ts';
 import { initialLifecycle, isDeaf, transition } from './lifecycle.ts';
 import type {
@@ -33,7 +34,7 @@ import type {
 import { Reduction } from './reduction.ts';
 import { SetAside } from './set-aside.ts';
 import { SlotGate } from './slot-gate.ts';
-import { downloadState, type TransferTarget, takeSnapshot, uploadSnapshot } from './state-transfer.ts';
+import { downloadState, takeSnapshot, uploadSnapshot } from './state-transfer.ts';
 import type { FromCompute, SharedFragment, ToCompute } from './thread-messages.ts';
 
 /** Until the coordinator's configuration is known; only for the first greeting. */
@@ -372,7 +373,8 @@ export class CommThread {
         key: deriveKey(this.#options.token, 'http'),
       },
     };
-    this.#ports.toCompute({ type: 'prepare', config, datasetSha256: welcome.dataset });
+    const { transfer } = this.#membership;
+    this.#ports.toCompute({ type: 'prepare', config, datasetSha256: welcome.dataset, transfer });
   }
 
   #sayPrepared(): void {

@@ -6,7 +6,13 @@
 import { performance } from 'node:perf_hooks';
 import { assert, LockstepError, layoutSize, messageOf, unreachable } from '../base/index.ts';
 import { canonicalJson, type RunConfig } from '../config/index.ts';
-import { type Dataset, microBatch, openDataset } from '../data/index.ts';
+import {
+  type MicroBatch,
+  microBatch,
+  openDataset,
+  openRemoteDataset,
+  type TrainingData,
+} from '../data/index.ts';
 import { loadEngine } from '../engine/index.ts';
 import {
   adamwScalars,
@@ -17,6 +23,8 @@ import {
   numBlocks,
 } from '../kernels/index.ts';
 import { createTrainingModel, initializeParameters, type TrainingModel } from '../model/index.ts';
+import { urlOf } from './coordinator-http.ts';
+import { CoordinatorBlocks } from './data-transfer.ts';
 import { FragmentStore } from './fragment-store.ts';
 import { SlotGate } from './slot-gate.ts';
 import type { FromCompute, SharedState, ToCompute } from './thread-messages.ts';
@@ -24,12 +32,21 @@ import type { FromCompute, SharedState, ToCompute } from './thread-messages.ts';
 /** One thread inside an operation: the number of threads may change the order of sums, and so the bits. */
 const ENGINE_THREADS = 1;
 
+/** Where this machine finds the run's data set: a folder, or the coordinator, with a folder to keep blocks in. */
+export type DataPlace =
+  | { readonly kind: 'folder'; readonly dir: string }
+  | {
+      readonly kind: 'coordinator';
+      readonly cacheDir: string;
+      readonly onCacheTrouble: (reason: string) => void;
+    };
+
 interface Replica {
   readonly config: RunConfig;
   readonly device: string;
   readonly engineVersion: string;
-  readonly dataset: Dataset;
   readonly datasetSha256: string;
+  data: TrainingData;
   readonly model: TrainingModel;
   readonly kernels: Kernels;
   readonly state: SharedState;
@@ -38,10 +55,13 @@ interface Replica {
   readonly blockDigests: BigUint64Array;
 }
 
+type PrepareOrder = Extract<ToCompute, { type: 'prepare' }>;
 type ComputeOrder = Extract<ToCompute, { type: 'compute' }>;
 
 export class ComputeThread {
-  readonly #dataDir: string;
+  readonly #dataPlace: DataPlace;
+  /** Ends requests for data that are under way. */
+  readonly #closing = new AbortController();
   /** Added to the time of each micro-batch, to play a slow device. */
   readonly #throttleMs: number;
   readonly #reply: (message: FromCompute) => void;
@@ -51,8 +71,8 @@ export class ComputeThread {
   #work: Promise<void> = Promise.resolve();
   #closed = false;
 
-  constructor(options: { dataDir: string; throttleMs: number; reply: (message: FromCompute) => void }) {
-    this.#dataDir = options.dataDir;
+  constructor(options: { data: DataPlace; throttleMs: number; reply: (message: FromCompute) => void }) {
+    this.#dataPlace = options.data;
     this.#throttleMs = options.throttleMs;
     this.#reply = options.reply;
   }
@@ -76,13 +96,14 @@ export class ComputeThread {
 
   close(): void {
     this.#closed = true;
+    this.#closing.abort();
     this.#dispose();
   }
 
   #dispose(): void {
     this.#held = null;
     this.#replica?.model.dispose();
-    this.#replica?.dataset.close();
+    this.#replica?.data.close();
     this.#replica = null;
   }
 
@@ -90,7 +111,7 @@ export class ComputeThread {
     if (this.#closed) return;
     switch (message.type) {
       case 'prepare':
-        await this.#prepare(message.config, message.datasetSha256);
+        await this.#prepare(message);
         return;
       case 'initialize':
         this.#initialize();
@@ -121,13 +142,18 @@ export class ComputeThread {
     }
   }
 
-  async #prepare(config: RunConfig, datasetSha256: string): Promise<void> {
+  async #prepare(order: PrepareOrder): Promise<void> {
     const replica = this.#replica;
-    if (replica !== null && isPreparedFor(replica, config, datasetSha256)) {
+    if (replica !== null && isPreparedFor(replica, order)) {
       replica.fragments.clear();
+      // A coordinator that was started again may serve the data elsewhere.
+      if (this.#dataPlace.kind === 'coordinator') {
+        replica.data.close();
+        replica.data = await this.#openData(order);
+      }
     } else {
       this.#dispose();
-      this.#replica = await this.#loadReplica(config, datasetSha256);
+      this.#replica = await this.#loadReplica(order);
     }
     if (this.#closed) {
       this.#dispose();
@@ -138,15 +164,16 @@ export class ComputeThread {
     this.#reply({ type: 'prepared', layout, device, engineVersion, state, held: this.#held });
   }
 
-  async #loadReplica(config: RunConfig, datasetSha256: string): Promise<Replica> {
-    const dataset = await openDataset(this.#dataDir, { expectedSha256: datasetSha256 });
+  async #loadReplica(order: PrepareOrder): Promise<Replica> {
+    const { config, datasetSha256 } = order;
+    const data = await this.#openData(order);
     const engine = await loadEngine(config.engine, { threads: ENGINE_THREADS });
     const kernels = createKernels();
     const model = createTrainingModel({
       tf: engine.tf,
       model: config.model,
       objective: config.objective,
-      specialIds: dataset.manifest.specialIds,
+      specialIds: data.manifest.specialIds,
       dropoutMasks: kernels,
     });
     const floats = layoutSize(model.layout);
@@ -155,8 +182,8 @@ export class ComputeThread {
       config,
       device: engine.device,
       engineVersion: engine.version,
-      dataset,
       datasetSha256,
+      data,
       model,
       kernels,
       state: {
@@ -170,6 +197,18 @@ export class ComputeThread {
       blockSums: new Float64Array(numBlocks(floats)),
       blockDigests: new BigUint64Array(numBlocks(floats)),
     };
+  }
+
+  async #openData({ datasetSha256: sha256, transfer }: PrepareOrder): Promise<TrainingData> {
+    const place = this.#dataPlace;
+    if (place.kind === 'folder') return openDataset(place.dir, { expectedSha256: sha256 });
+    return openRemoteDataset({
+      source: new CoordinatorBlocks(transfer, this.#closing.signal),
+      place: urlOf(transfer, 'data'),
+      sha256,
+      cacheDir: place.cacheDir,
+      onCacheTrouble: place.onCacheTrouble,
+    });
   }
 
   #initialize(): void {
@@ -206,10 +245,11 @@ export class ComputeThread {
 
   /** One micro-batch into the fragments; false when it is not wanted any more, or not finite, which is said. */
   async #computeSlot(job: string, step: number, slot: number, gate: SlotGate): Promise<boolean> {
-    const { config, dataset, model, fragments } = this.#ready();
+    const { config, data, model, fragments } = this.#ready();
     const startMs = performance.now();
     const key = { seed: config.seed, step, slot };
-    const batch = microBatch(dataset, key, config.data, config.step);
+    const batch = await microBatch(data, key, config.data, config.step);
+    if (this.#closed) return false;
     const dataMilliseconds = performance.now() - startMs;
     const leaf = fragments.leaf();
     const { lossSum, realTokens } = model.gradient(batch, key, leaf);
@@ -288,6 +328,6 @@ export class ComputeThread {
 }
 
 /** Whether what was prepared for another comm thread is what this run needs too. */
-function isPreparedFor(replica: Replica, config: RunConfig, datasetSha256: string): boolean {
+function isPreparedFor(replica: Replica, { config, datasetSha256 }: PrepareOrder): boolean {
   return replica.datasetSha256 === datasetSha256 && canonicalJson(replica.config) === canonicalJson(config);
 }

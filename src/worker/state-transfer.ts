@@ -3,21 +3,13 @@
  * state-server.ts in the coordinator's room is the other end.
  */
 import { crc32c } from '@node-rs/crc32';
-import { LockstepError, messageOf, SECTIONS } from '../base/index.ts';
+import { LockstepError, SECTIONS } from '../base/index.ts';
 import { CRC_HEADER, STATE_PIECE_BYTES } from '../protocol/index.ts';
+import { request, type TransferTarget, urlOf } from './coordinator-http.ts';
 import type { UploadOrder } from './lifecycle-state.ts';
 import type { SharedState } from './thread-messages.ts';
 
 const PIECE_FLOATS = STATE_PIECE_BYTES / 4;
-
-export interface TransferTarget {
-  readonly httpUrl: string;
-  readonly run: string;
-  /** How long one piece may take: a transfer that hangs must not hold up everyone who waits for it. */
-  readonly pieceLimitMs: number;
-  /** Bearer key, derived from the cluster's token. */
-  readonly key: Buffer;
-}
 
 /** A part of the state as it was at one step; a copy, so that training may go on. */
 export interface Snapshot {
@@ -38,7 +30,7 @@ export async function uploadSnapshot(target: TransferTarget, snapshot: Snapshot)
       const piece = values.subarray(first, first + PIECE_FLOATS);
       const body = Buffer.from(piece.buffer, piece.byteOffset, piece.byteLength);
       const { step, attempt, offset } = snapshot.order;
-      await request(target, `${step}/${section}?attempt=${attempt}&offset=${offset + first}`, {
+      await requestState(target, `${step}/${section}?attempt=${attempt}&offset=${offset + first}`, {
         method: 'PUT',
         body,
         headers: { 'content-type': 'application/octet-stream', [CRC_HEADER]: String(crc32c(body)) },
@@ -54,7 +46,7 @@ export async function downloadState(target: TransferTarget, step: number, state:
     for (let first = 0; first < values.length; first += PIECE_FLOATS) {
       const length = Math.min(PIECE_FLOATS, values.length - first);
       const path = `${step}/${section}?offset=${first}&length=${length}`;
-      const response = await request(target, path, { method: 'GET' });
+      const response = await requestState(target, path, { method: 'GET' });
       const bytes = Buffer.from(await response.arrayBuffer());
       if (bytes.length !== length * 4 || response.headers.get(CRC_HEADER) !== String(crc32c(bytes))) {
         throw new LockstepError(
@@ -67,22 +59,13 @@ export async function downloadState(target: TransferTarget, step: number, state:
   }
 }
 
-async function request(target: TransferTarget, path: string, init: RequestInit): Promise<Response> {
-  const url = `${target.httpUrl}/runs/${target.run}/checkpoints/${path}`;
-  let response: Response;
-  try {
-    response = await fetch(url, {
-      ...init,
-      signal: AbortSignal.timeout(target.pieceLimitMs),
-      headers: { ...init.headers, authorization: `Bearer ${target.key.toString('hex')}` },
-    });
-  } catch (error) {
-    throw new LockstepError('COORDINATOR_LOST', `${url} does not answer: ${messageOf(error)}`, {
-      cause: error,
-    });
-  }
-  if (!response.ok) {
-    throw new LockstepError('COORDINATOR_LOST', `${url}: ${response.status} ${await response.text()}`);
-  }
-  return response;
+/** Throws COORDINATOR_LOST with the coordinator's own words unless it does what is asked. */
+async function requestState(target: TransferTarget, path: string, init: RequestInit): Promise<Response> {
+  const within = `checkpoints/${path}`;
+  const response = await request(target, within, init);
+  if (response.ok) return response;
+  throw new LockstepError(
+    'COORDINATOR_LOST',
+    `${urlOf(target, within)}: ${response.status} ${await response.text()}`,
+  );
 }

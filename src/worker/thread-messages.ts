@@ -12,6 +12,7 @@
 import type { ErrorCode, ParameterLayout } from '../base/index.ts';
 import type { RunConfig } from '../config/index.ts';
 import type { SlotResult } from '../protocol/index.ts';
+import type { TransferTarget } from './coordinator-http.ts';
 
 /** The flat vectors of a replica, each of the model's length, over SharedArrayBuffers. */
 export interface SharedState extends SharedGradient {
@@ -39,6 +40,8 @@ export type ToCompute =
       readonly type: 'prepare';
       readonly config: RunConfig;
       readonly datasetSha256: string;
+      /** Where a worker without the data set's files fetches them. */
+      readonly transfer: TransferTarget;
     }
   /** Fill the state with what the seed gives. */
   | { readonly type: 'initialize' }

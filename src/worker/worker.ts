@@ -5,12 +5,12 @@
 import { Worker as Thread } from 'node:worker_threads';
 import { createLogger, type LogDestination } from '../logging/index.ts';
 import type { CommOptions } from './comm.ts';
-import { ComputeThread } from './compute.ts';
+import { ComputeThread, type DataPlace } from './compute.ts';
 import type { Ending } from './lifecycle-state.ts';
 import type { FromCompute, ToCompute } from './thread-messages.ts';
 
 export interface WorkerOptions extends Omit<CommOptions, 'formerly' | 'pending'> {
-  readonly dataDir: string;
+  readonly data: DataPlace;
   /** Waits so long after each micro-batch, to play a slow device; 0 for none. */
   readonly throttleMs: number;
   readonly log: LogDestination;
@@ -45,11 +45,11 @@ export interface RunningWorker {
  * so that nothing of before can be taken for its own, but with engine, data and state as they are.
  */
 export function startWorker(options: WorkerOptions): RunningWorker {
-  const { dataDir, throttleMs, log, ...comm } = options;
+  const { data, throttleMs, log, ...comm } = options;
   const logger = createLogger(log).child({ role: 'worker' });
   let link: CommLink | null = null;
   let isAskedToLeave = false;
-  const compute = new ComputeThread({ dataDir, throttleMs, reply: (message) => link?.fromCompute(message) });
+  const compute = new ComputeThread({ data, throttleMs, reply: (message) => link?.fromCompute(message) });
 
   const run = async (): Promise<WorkerOutcome> => {
     let identity: Pick<CommOptions, 'name' | 'formerly' | 'pending'> = {

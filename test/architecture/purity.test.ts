@@ -34,7 +34,12 @@ const PURE = [
 ];
 
 /** The few among them that do: sockets, files and clocks. */
-const DRIVERS = ['coordinator/coordinator.ts', 'coordinator/run-folder.ts', 'coordinator/state-server.ts'];
+const DRIVERS = [
+  'coordinator/coordinator.ts',
+  'coordinator/data-routes.ts',
+  'coordinator/run-folder.ts',
+  'coordinator/state-server.ts',
+];
 
 const IMPURE =
   /\b(?:Date|performance|setTimeout|setInterval|setImmediate|queueMicrotask|fetch|crypto|console)\b\s*[.(]|\bnew Date\b|\bMath\.random\b|\bprocess\s*\./;

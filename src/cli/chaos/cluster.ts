@@ -12,7 +12,7 @@ import { messageOf } from '../../base/index.ts';
 import type { Fault } from '../../chaos/index.ts';
 import { createLogger } from '../../logging/index.ts';
 import { type PrivateRedis, type RedisAddress, startPrivateRedis } from '../../queue/index.ts';
-import { type LocalProcess, startLocalProcess, startLocalWorker } from '../local-workers.ts';
+import { type LocalProcess, startLocalProcess, startLocalWorker, TOKEN_VARIABLE } from '../local-workers.ts';
 import { Victim } from './victim.ts';
 import { Wiring } from './wiring.ts';
 import { type Sighting, Witness } from './witness.ts';
@@ -105,10 +105,15 @@ export class ChaosCluster {
       // A run that goes on need not wait for a worker that is frozen or on its way.
       ...(isResumed ? ['--resume'] : ['--config', configFile, '--min-workers', String(workers)]),
     ];
-    return startLocalProcess('coordinator', ['coordinator', ...flags], this.#token, (line) => {
-      this.#coordinatorLog.write(`${line}\n`);
-      this.#witness.coordinatorSaid(line);
-    });
+    return startLocalProcess(
+      'coordinator',
+      ['coordinator', ...flags],
+      { [TOKEN_VARIABLE]: this.#token },
+      (line) => {
+        this.#coordinatorLog.write(`${line}\n`);
+        this.#witness.coordinatorSaid(line);
+      },
+    );
   }
 
   #workerVictim(index: number): Victim<LocalProcess> {

@@ -1,3 +1,3 @@
-export { type Cleaner, createCleaner, mapInOrder } from './cleaner.ts';
+export { KEEPABLE, type Keep, type Keepable, stripBlocks } from './blocks.ts';
 export { countLeftovers, normaliseLine, stripLeftovers } from './leftovers.ts';
-export { type CleanResult, cleanPlainText, cleanWikitext } from './wikitext.ts';
+export { type CleanResult, cleanArticle, cleanPlainText, cleanWikitext } from './wikitext.ts';

@@ -1,11 +1,13 @@
 /**
- * Wikitext to plain paragraphs: wtf_wikipedia parses, leftovers.ts strips what it leaves. Kept are
- * paragraphs of prose, in order; headings, tables, infoboxes and back matter (references, links) go,
- * and so do list items that are no sentences. Depends on its input only: templates that read the clock
+ * Wikitext to plain paragraphs: blocks.ts takes out what is no text, wtf_wikipedia parses the rest, leftovers.ts strips
+ * what it leaves. Kept are paragraphs of prose, in order; headings go, and unless asked for so do tables, formulas,
+ * references and list items that are no sentences. Depends on its input only: templates that read the clock
  * or the time zone are overridden, as one dump must always give the same text.
  */
 import wtf from 'wtf_wikipedia';
 import type { Article, DropReason } from '../article.ts';
+import { FORMULA_MARK, type Keep, stripBlocks } from './blocks.ts';
+import { chunksOf } from './braces.ts';
 import { normaliseLine, stripLeftovers } from './leftovers.ts';
 
 export type CleanResult =
@@ -18,26 +20,9 @@ interface WikiDocument {
   sections(): readonly WikiSection[];
 }
 interface WikiSection {
-  title(): string;
-  depth(): number;
   paragraphs(): readonly { text(): string }[];
 }
 type TemplateTable = Record<string, unknown>;
-
-const BACK_MATTER = new Set([
-  'see also',
-  'references',
-  'external links',
-  'further reading',
-  'notes',
-  'notes and references',
-  'footnotes',
-  'citations',
-  'sources',
-  'bibliography',
-  'works cited',
-  'gallery',
-]);
 
 /**
  * The parser's own test takes articles that "may also refer to" something for disambiguations (Asteroid);
@@ -58,26 +43,66 @@ wtf.extend((_models: unknown, templates: TemplateTable) => {
   templates.year = (template: string) => /\b\d{4}\b/.exec(template)?.[0] ?? '';
 });
 
+export const KEEP_NONE: Keep = new Set();
+
 /** The paragraphs of one article, or why it is left out. */
-export function cleanWikitext(article: Article): CleanResult {
-  let document: WikiDocument;
+export function cleanWikitext(article: Article, keep: Keep = KEEP_NONE): CleanResult {
   try {
-    // The parser skips long comments; and its declarations lack what WikiDocument names.
-    const wikitext = article.text.replace(/<!--[\s\S]*?-->/g, '');
-    document = wtf(wikitext, { title: article.title }) as unknown as WikiDocument;
-    if (document.isRedirect()) return { kind: 'dropped', reason: 'redirect' };
     if (isDisambiguation(article)) return { kind: 'dropped', reason: 'disambiguation' };
-    return { kind: 'article', paragraphs: paragraphsOf(document) };
+    const { text, references, formulas } = stripBlocks(article.text, keep);
+    const [first = '', ...rest] = chunksOf(text);
+    const document = parse(first, article.title);
+    if (document.isRedirect()) return { kind: 'dropped', reason: 'redirect' };
+    const paragraphs = paragraphsOf(document, keep);
+    for (const chunk of rest) paragraphs.push(...paragraphsOf(parse(chunk, article.title), keep));
+    for (const reference of references) {
+      paragraphs.push(...paragraphsOf(parse(spellOutCitation(reference), article.title), keep));
+    }
+    return {
+      kind: 'article',
+      paragraphs: paragraphs.map((paragraph) => withFormulas(paragraph, formulas)),
+    };
   } catch {
     // A page the parser trips over is left out and counted under its own reason.
     return { kind: 'dropped', reason: 'unparsable' };
   }
 }
 
-/** The paragraphs of text that never had markup: separated by blank lines. */
-export function cleanPlainText(text: string): string[] {
+function parse(wikitext: string, title: string): WikiDocument {
+  // Its declarations lack what WikiDocument names.
+  return wtf(wikitext, { title }) as unknown as WikiDocument;
+}
+
+const CITED = ['last', 'author', 'title', 'work', 'journal', 'website', 'publisher', 'date', 'year'];
+
+/** The template of a citation as a sentence; free text stays. */
+function spellOutCitation(reference: string): string {
+  return reference.replace(/\{\{\s*(?:cite\b|citation)[^{}]*\}\}/gi, (template) => {
+    const fields = CITED.map((name) =>
+      new RegExp(`\\|\\s*${name}1?\\s*=([^|}]*)`, 'i').exec(template)?.[1]?.trim(),
+    );
+    return `${fields.filter((field) => field !== undefined && field !== '').join(', ')}.`;
+  });
+}
+
+/** Formulas back in their places, spaced so that their braces are not taken for markup. */
+function withFormulas(paragraph: string, formulas: readonly string[]): string {
+  if (formulas.length === 0) return paragraph;
+  return paragraph.replace(FORMULA_MARK, (_, index: string) =>
+    normaliseLine(formulas[Number(index)] ?? '').replace(/([{[])(?=[{[|])|'(?=')/g, '$& '),
+  );
+}
+
+/** The paragraphs of one article, whatever its markup, or why it is left out. */
+export function cleanArticle(article: Article, keep: Keep = KEEP_NONE): CleanResult {
+  if (article.markup === 'wikitext') return cleanWikitext(article, keep);
+  return { kind: 'article', paragraphs: cleanPlainText(article.text, article.markup) };
+}
+
+/** The paragraphs of text that never had markup: separated by blank lines, or one on each line. */
+export function cleanPlainText(text: string, markup: 'paragraphs' | 'lines' = 'paragraphs'): string[] {
   return text
-    .split(/\r?\n\s*\n/)
+    .split(markup === 'lines' ? '\n' : /\r?\n\s*\n/)
     .map(normaliseLine)
     .filter((paragraph) => paragraph !== '');
 }
@@ -86,22 +111,15 @@ function isDisambiguation({ title, text }: Article): boolean {
   return /\(disambiguation\)$/i.test(title) || DISAMBIGUATION_TEMPLATE.test(text);
 }
 
-function paragraphsOf(document: WikiDocument): string[] {
-  const paragraphs: string[] = [];
-  /** Depth of the back-matter section we are in; its subsections lie deeper. */
-  let skippedDepth: number | null = null;
-  for (const section of document.sections()) {
-    const depth = section.depth();
-    if (skippedDepth !== null && depth > skippedDepth) continue;
-    skippedDepth = BACK_MATTER.has(section.title().trim().toLowerCase()) ? depth : null;
-    if (skippedDepth !== null) continue;
-    for (const paragraph of section.paragraphs()) paragraphs.push(...proseOf(paragraph.text()));
-  }
-  return paragraphs;
+function paragraphsOf(document: WikiDocument, keep: Keep): string[] {
+  return document
+    .sections()
+    .flatMap((section) => section.paragraphs())
+    .flatMap((paragraph) => proseOf(paragraph.text(), keep));
 }
 
-/** The running text of a parsed paragraph as one line, then each list item that is a sentence. */
-function proseOf(text: string): string[] {
+/** The running text of a parsed paragraph as one line, then each list item that is a sentence, or is kept. */
+function proseOf(text: string, keep: Keep): string[] {
   const running: string[] = [];
   const items: string[] = [];
   for (const line of stripLeftovers(text).split('\n')) {
@@ -109,7 +127,7 @@ function proseOf(text: string): string[] {
     const clean = normaliseLine(isItem ? line.replace(LIST_MARK, '') : line);
     if (clean === '') continue;
     if (!isItem) running.push(clean);
-    else if (SENTENCE_END.test(clean)) items.push(clean);
+    else if (keep.has('lists') || SENTENCE_END.test(clean)) items.push(clean);
   }
   return running.length === 0 ? items : [running.join(' '), ...items];
 }

@@ -1,12 +1,9 @@
-export { ByteSource, type ReaderContext } from './byte-source.ts';
-export { readJsonLines } from './json-lines.ts';
-export { type Line, readLines } from './lines.ts';
-export { readMediaWiki } from './media-wiki.ts';
-export { readPlainText } from './plain-text.ts';
-export {
-  type ArticleSource,
-  formatOf,
-  INPUT_FORMATS,
-  type InputFormat,
-  openArticles,
-} from './read-articles.ts';
+export { ByteSource, fileSize, type ReaderContext } from './byte-source.ts';
+export { compressionOf } from './compression.ts';
+export { download } from './download.ts';
+export { findInputs } from './find-inputs.ts';
+export { formatOf, formatOfName, INPUT_FORMATS, type InputFormat } from './format.ts';
+export { COMPRESSION_RATIO, planInput } from './layout.ts';
+export { readLines } from './lines.ts';
+export { type PlannedInput, plannedInputSchema, recordsOfUnit, recordsOfWhole } from './units.ts';
+export { DUMPS_URL, describeRemote, newestDump, type RemoteFile } from './wikipedia.ts';

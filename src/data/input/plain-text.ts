@@ -34,7 +34,7 @@ export async function* readPlainText(
     characters = 0;
     if (text === '') return [];
     documents += 1;
-    return [{ kind: 'article', article: { id: String(documents), title, text } }];
+    return [{ kind: 'article', article: { id: String(documents), title, text, markup: 'paragraphs' } }];
   };
 
   for await (const { text } of readLines(chunks, file)) {

@@ -6,13 +6,16 @@
 import { assert } from '../../base/index.ts';
 import { BinaryHeap } from './binary-heap.ts';
 import { bytesOfToken, CHARACTER_OF_BYTE } from './byte-alphabet.ts';
-import { pairKey } from './pair-key.ts';
+import { detached } from './detached.ts';
+import { MergeRanks } from './merge-ranks.ts';
 import { preTokenize } from './pre-tokenize.ts';
 import { SPECIAL_COUNT } from './special-tokens.ts';
 
 /** Words remembered with their ids; Zipf's law makes a small cache answer nearly always. */
 const CACHE_WORDS_MAX = 200_000;
 const CACHED_WORD_CHARACTERS_MAX = 64;
+/** Up to here a word's lowest pair is searched for; beyond, a heap is faster. */
+const SEARCHED_BYTES_MAX = 64;
 /** Rank and position of a merge share one number: rank * 2^26 + position. */
 const POSITION_RANGE = 2 ** 26;
 
@@ -27,7 +30,7 @@ export class BpeTokenizer {
   /** By rank: earlier merges go first. */
   readonly merges: readonly Merge[];
   readonly #idOfByte: Int32Array;
-  readonly #rankOfPair = new Map<number, number>();
+  readonly #ranks: MergeRanks;
   readonly #mergedId: Int32Array;
   readonly #cache = new Map<string, readonly number[]>();
 
@@ -43,9 +46,10 @@ export class BpeTokenizer {
     };
     this.#idOfByte = Int32Array.from(CHARACTER_OF_BYTE, idOf);
     this.#mergedId = new Int32Array(merges.length);
+    this.#ranks = new MergeRanks(merges.length);
     merges.forEach(([left, right], rank) => {
       this.#mergedId[rank] = idOf(left + right);
-      this.#rankOfPair.set(pairKey(idOf(left), idOf(right)), rank);
+      this.#ranks.set(idOf(left), idOf(right), rank);
     });
   }
 
@@ -82,32 +86,56 @@ export class BpeTokenizer {
   #encodeWord(word: string): readonly number[] {
     const cached = this.#cache.get(word);
     if (cached !== undefined) return cached;
-    const ids = this.#mergeWord(encoder.encode(word));
+    const bytes = encoder.encode(word);
+    const ids = bytes.length <= SEARCHED_BYTES_MAX ? this.#mergeShort(bytes) : this.#mergeLong(bytes);
     if (word.length <= CACHED_WORD_CHARACTERS_MAX) {
       if (this.#cache.size >= CACHE_WORDS_MAX) this.#cache.clear();
-      this.#cache.set(word, ids);
+      this.#cache.set(detached(word), ids);
     }
     return ids;
   }
 
+  /** Applies merges in order of rank, leftmost first, looking for the lowest pair each time. */
+  #mergeShort(bytes: Uint8Array): readonly number[] {
+    const ids: number[] = [];
+    for (const byte of bytes) ids.push(this.#idOfByte[byte]!);
+    const ranks: number[] = [];
+    for (let place = 0; place + 1 < ids.length; place += 1) {
+      ranks.push(this.#ranks.of(ids[place]!, ids[place + 1]!));
+    }
+    for (;;) {
+      let place = -1;
+      for (let index = 0; index < ranks.length; index += 1) {
+        const rank = ranks[index]!;
+        if (rank !== -1 && (place === -1 || rank < ranks[place]!)) place = index;
+      }
+      if (place === -1) return ids;
+      ids[place] = this.#mergedId[ranks[place]!]!;
+      ids.splice(place + 1, 1);
+      ranks.splice(place, 1);
+      if (place > 0) ranks[place - 1] = this.#ranks.of(ids[place - 1]!, ids[place]!);
+      if (place < ranks.length) ranks[place] = this.#ranks.of(ids[place]!, ids[place + 1]!);
+    }
+  }
+
   /**
-   * Applies merges in order of rank, leftmost first, over a linked list of symbols: n log n in the
-   * word's length, so that a megabyte without a space does no harm.
+   * The same over a linked list of symbols and a heap of merges: n log n in the word's length, so that a
+   * megabyte without a space does no harm.
    */
-  #mergeWord(bytes: Uint8Array): readonly number[] {
+  #mergeLong(bytes: Uint8Array): readonly number[] {
     const length = bytes.length;
     assert(length < POSITION_RANGE, `a word of ${length} bytes is too long`);
     const ids = Int32Array.from(bytes, (byte) => this.#idOfByte[byte]!);
     const next = Int32Array.from({ length }, (_, index) => index + 1);
     const previous = Int32Array.from({ length }, (_, index) => index - 1);
     const heap = new BinaryHeap<number>((a, b) => a < b);
-    const rankAt = (position: number): number | undefined => {
+    const rankAt = (position: number): number => {
       const right = next[position]!;
-      return right < length ? this.#rankOfPair.get(pairKey(ids[position]!, ids[right]!)) : undefined;
+      return right < length ? this.#ranks.of(ids[position]!, ids[right]!) : -1;
     };
     const offer = (position: number) => {
       const rank = rankAt(position);
-      if (rank !== undefined) heap.push(rank * POSITION_RANGE + position);
+      if (rank !== -1) heap.push(rank * POSITION_RANGE + position);
     };
 
     for (let position = 0; position < length; position += 1) offer(position);

@@ -1,22 +1,18 @@
 /**
  * Trains a byte-level BPE vocabulary (Sennrich et al. 2016, algorithm 1) with counts kept up to date
- * from merge to merge: a heap of pair counts, and for each pair the words that may hold it.
+ * from merge to merge (pair-table.ts) and a heap that knows the most frequent pair.
  * The result depends on the words' counts only: ties go to the smaller left id, then the smaller right.
  */
 import { assert } from '../../base/index.ts';
 import { BinaryHeap } from './binary-heap.ts';
 import { BpeTokenizer, type Merge } from './bpe-tokenizer.ts';
 import { ALPHABET, CHARACTER_OF_BYTE } from './byte-alphabet.ts';
-import { leftOf, pairKey, rightOf } from './pair-key.ts';
+import { doubled } from './growing.ts';
+import { PairTable } from './pair-table.ts';
 import { LEADING_SPECIALS, MASK_TOKEN, VOCAB_SIZE_MAX, VOCAB_SIZE_MIN } from './special-tokens.ts';
 
 /** A pair that occurs once teaches nothing. */
 const PAIR_COUNT_MIN = 2;
-
-interface HeapEntry {
-  readonly count: number;
-  readonly key: number;
-}
 
 const encoder = new TextEncoder();
 
@@ -35,16 +31,18 @@ export function trainBpe(
   );
   const tokens: string[] = [...LEADING_SPECIALS, ...ALPHABET];
   const idOf = new Map(tokens.map((token, id) => [token, id]));
-  const pairs = new PairTable(wordCounts, idOf);
+  const pairs = tableOf(wordCounts, idOf);
+  const queue = new PairQueue(pairs);
+  for (let pair = 0; pair < pairs.numPairs; pair += 1) queue.push(pair);
   const merges: Merge[] = [];
   const merged = new Set<number>();
   const wanted = vocabSize - VOCAB_SIZE_MIN;
   // One place is kept for <mask>.
   while (tokens.length < vocabSize - 1) {
-    const key = pairs.takeMostFrequent();
-    if (key === null) break;
-    const left = tokens[leftOf(key)]!;
-    const right = tokens[rightOf(key)]!;
+    const pair = queue.takeMostFrequent();
+    if (pair === null) break;
+    const left = tokens[pairs.leftOf(pair)]!;
+    const right = tokens[pairs.rightOf(pair)]!;
     // Two merges can spell one token ("a"+"bc", "ab"+"c"): it is one id, and both merges count. That
     // can bring back a pair that was merged before, which needs no second rule.
     let id = idOf.get(left + right);
@@ -53,104 +51,82 @@ export function trainBpe(
       tokens.push(left + right);
       idOf.set(left + right, id);
     }
-    if (!merged.has(key)) merges.push([left, right]);
-    merged.add(key);
-    pairs.merge(key, id);
+    if (!merged.has(pair)) merges.push([left, right]);
+    merged.add(pair);
+    const raised = new Set<number>();
+    pairs.merge(pair, id, raised);
+    for (const other of raised) queue.push(other);
     onMerge(tokens.length + 1 - VOCAB_SIZE_MIN, wanted);
   }
   return new BpeTokenizer([...tokens, MASK_TOKEN], merges);
 }
 
-/** All adjacent pairs of all words, how often each occurs, and where. */
-class PairTable {
-  readonly #words: number[][] = [];
-  readonly #wordCounts: number[] = [];
-  readonly #counts = new Map<number, number>();
-  /** Words that held the pair when it was counted; they may have lost it since. */
-  readonly #wordsOf = new Map<number, number[]>();
-  readonly #heap = new BinaryHeap<HeapEntry>((a, b) =>
-    a.count !== b.count ? a.count > b.count : a.key < b.key,
-  );
-
-  constructor(wordCounts: ReadonlyMap<string, number>, idOf: ReadonlyMap<string, number>) {
-    const idOfByte = CHARACTER_OF_BYTE.map((character) => idOf.get(character)!);
-    for (const [word, count] of wordCounts) {
-      const symbols = Array.from(encoder.encode(word), (byte) => idOfByte[byte]!);
-      if (symbols.length < 2) continue;
-      const index = this.#words.push(symbols) - 1;
-      this.#wordCounts.push(count);
-      for (let place = 0; place + 1 < symbols.length; place += 1) {
-        this.#add(pairKey(symbols[place]!, symbols[place + 1]!), count, index);
-      }
+/** The words as symbols of single bytes; words of one byte hold no pair. */
+function tableOf(wordCounts: ReadonlyMap<string, number>, idOf: ReadonlyMap<string, number>): PairTable {
+  const idOfByte = Int32Array.from(CHARACTER_OF_BYTE, (character) => idOf.get(character)!);
+  const lengths = new Uint32Array(wordCounts.size);
+  const counts = new Float64Array(wordCounts.size);
+  let symbols: Int32Array = new Int32Array(16 * 1024);
+  let words = 0;
+  let used = 0;
+  for (const [word, count] of wordCounts) {
+    const bytes = encoder.encode(word);
+    if (bytes.length < 2) continue;
+    while (used + bytes.length > symbols.length) symbols = doubled(symbols);
+    for (const byte of bytes) {
+      symbols[used] = idOfByte[byte]!;
+      used += 1;
     }
-    for (const [key, count] of this.#counts) this.#heap.push({ count, key });
+    lengths[words] = bytes.length;
+    counts[words] = count;
+    words += 1;
+  }
+  return new PairTable(symbols.slice(0, used), lengths.slice(0, words), counts.slice(0, words));
+}
+
+/** The pairs by frequency. A pair may stand in it more than once, with counts of different times. */
+class PairQueue {
+  readonly #pairs: PairTable;
+  /** By entry: which pair, and its count when the entry was made. */
+  #pairOf = new Int32Array(1024);
+  #countOf = new Float64Array(1024);
+  #entries = 0;
+  readonly #heap = new BinaryHeap<number>((a, b) => this.#comesBefore(a, b));
+
+  constructor(pairs: PairTable) {
+    this.#pairs = pairs;
+  }
+
+  push(pair: number): void {
+    const count = this.#pairs.countOf(pair);
+    if (count < PAIR_COUNT_MIN) return;
+    if (this.#entries === this.#pairOf.length) {
+      this.#pairOf = doubled(this.#pairOf);
+      this.#countOf = doubled(this.#countOf);
+    }
+    this.#pairOf[this.#entries] = pair;
+    this.#countOf[this.#entries] = count;
+    this.#heap.push(this.#entries);
+    this.#entries += 1;
   }
 
   /** The most frequent pair, or null when none occurs often enough. */
   takeMostFrequent(): number | null {
     for (let entry = this.#heap.pop(); entry !== undefined; entry = this.#heap.pop()) {
-      const count = this.#counts.get(entry.key) ?? 0;
-      if (count === entry.count) return count >= PAIR_COUNT_MIN ? entry.key : null;
-      // The count fell since the entry was made: it goes back where it belongs now.
-      if (count >= PAIR_COUNT_MIN) this.#heap.push({ count, key: entry.key });
+      const pair = this.#pairOf[entry]!;
+      if (this.#pairs.countOf(pair) === this.#countOf[entry]) return pair;
+      // The count changed since the entry was made: the pair goes back where it belongs now.
+      this.push(pair);
     }
     return null;
   }
 
-  /** Replaces the pair by `id` in every word that holds it. */
-  merge(key: number, id: number): void {
-    const raised = new Set<number>();
-    for (const index of this.#wordsOf.get(key) ?? []) this.#mergeInWord(index, key, id, raised);
-    this.#counts.delete(key);
-    this.#wordsOf.delete(key);
-    for (const pair of raised) {
-      const count = this.#counts.get(pair) ?? 0;
-      if (count > 0) this.#heap.push({ count, key: pair });
-    }
+  #comesBefore(a: number, b: number): boolean {
+    const byCount = this.#countOf[a]! - this.#countOf[b]!;
+    if (byCount !== 0) return byCount > 0;
+    const first = this.#pairOf[a]!;
+    const second = this.#pairOf[b]!;
+    const byLeft = this.#pairs.leftOf(first) - this.#pairs.leftOf(second);
+    return byLeft !== 0 ? byLeft < 0 : this.#pairs.rightOf(first) < this.#pairs.rightOf(second);
   }
-
-  /** Counts the word's pairs out, rewrites it, and counts its pairs in: simple, and words are short. */
-  #mergeInWord(index: number, key: number, id: number, raised: Set<number>): void {
-    const before = this.#words[index]!;
-    const after = replacePair(before, leftOf(key), rightOf(key), id);
-    if (after.length === before.length) return;
-    const count = this.#wordCounts[index]!;
-    for (let place = 0; place + 1 < before.length; place += 1) {
-      const pair = pairKey(before[place]!, before[place + 1]!);
-      this.#counts.set(pair, this.#counts.get(pair)! - count);
-    }
-    for (let place = 0; place + 1 < after.length; place += 1) {
-      const left = after[place]!;
-      const right = after[place + 1]!;
-      const pair = pairKey(left, right);
-      if (left === id || right === id) {
-        this.#add(pair, count, index);
-        raised.add(pair);
-      } else {
-        this.#counts.set(pair, (this.#counts.get(pair) ?? 0) + count);
-      }
-    }
-    this.#words[index] = after;
-  }
-
-  #add(pair: number, count: number, index: number): void {
-    this.#counts.set(pair, (this.#counts.get(pair) ?? 0) + count);
-    const words = this.#wordsOf.get(pair);
-    if (words === undefined) this.#wordsOf.set(pair, [index]);
-    else if (words.at(-1) !== index) words.push(index);
-  }
-}
-
-/** `symbols` with each occurrence of (left, right), taken from the left, as `id`. */
-function replacePair(symbols: readonly number[], left: number, right: number, id: number): number[] {
-  const out: number[] = [];
-  for (let place = 0; place < symbols.length; place += 1) {
-    if (symbols[place] === left && symbols[place + 1] === right) {
-      out.push(id);
-      place += 1;
-    } else {
-      out.push(symbols[place]!);
-    }
-  }
-  return out;
 }

@@ -13,4 +13,4 @@ export {
   VOCAB_SIZE_MIN,
 } from './special-tokens.ts';
 export { tokenizerFromJson, tokenizerToJson } from './tokenizer-json.ts';
-export { WordCounter } from './word-counter.ts';
+export { WordCounter, type WordCounterLimits, type WordLevel } from './word-counter.ts';

@@ -12,5 +12,5 @@ export const MASK_TOKEN = '<mask>';
 export const SPECIAL_COUNT = LEADING_SPECIALS.length + 1;
 /** Specials and the byte alphabet: the smallest vocabulary there is. */
 export const VOCAB_SIZE_MIN = SPECIAL_COUNT + 256;
-/** Two ids must fit into one safe integer (see pair-key.ts). */
+/** Far beyond any vocabulary in use; keeps a bad file from asking for gigabytes. */
 export const VOCAB_SIZE_MAX = 2 ** 21;

@@ -6,6 +6,7 @@ import {
   reportAllReduce,
   reportFaultTolerance,
   reportPhases,
+  reportTokenizing,
   reportTraining,
 } from '../../../src/bench/report.ts';
 import { formatFigure, formatSummary, renderTable } from '../../../src/bench/table.ts';
@@ -134,4 +135,21 @@ describe('load', () => {
       'load before: 0.50 1.25 2.00; processors 55 % idle, 5 % stolen',
     );
   });
+});
+
+test('tokenizing names each peer, its ratio, and why one is missing', () => {
+  const lockstep = { count: 3, median: 6, min: 5, max: 7 };
+  const lines = reportTokenizing({
+    megabytes: 0.5,
+    articles: 164,
+    lockstep,
+    peers: [
+      { name: 'one', speed: { count: 3, median: 2, min: 1, max: 3 }, ratio: 3, skipped: null },
+      { name: 'two', speed: null, ratio: null, skipped: 'npm: no network' },
+    ],
+  });
+  expect(lines[0]).toContain('164 articles of 0.500 MB');
+  expect(lines[2]).toMatch(/^one +6\.00 \(5\.00\.\.7\.00\) +2\.00 \(1\.00\.\.3\.00\) +3\.00$/);
+  expect(lines[3]).toMatch(/^two .* - {2,}-$/);
+  expect(lines[4]).toBe('skipped: two: npm: no network');
 });

@@ -3,12 +3,11 @@ import {
   cleanPlainText,
   cleanWikitext,
   countLeftovers,
-  mapInOrder,
+  type Keepable,
   stripLeftovers,
 } from '../../../src/data/clean/index.ts';
-import { collect } from '../../support/data-files.ts';
 
-const clean = (text: string, title = 'Title') => cleanWikitext({ id: '1', title, text });
+const clean = (text: string, title = 'Title') => cleanWikitext({ id: '1', title, text, markup: 'wikitext' });
 const paragraphs = (text: string) => {
   const result = clean(text);
   return result.kind === 'article' ? result.paragraphs : result.reason;
@@ -65,6 +64,37 @@ Fourth.
     expect(paragraphs('In {{year|2020-01-01}} it began.')).toEqual(['In 2020 it began.']);
   });
 
+  it('takes a page that is all opening signs, or one endless paragraph, in its stride', () => {
+    for (const sign of ['{{', '[[', '{{a|', "'''", '<b>x ', '<ref>a ', '}}', '\n{|\n|a\n']) {
+      expect(['article', 'dropped']).toContain(clean(sign.repeat(40_000)).kind);
+    }
+    const sentence = 'The quick [[fox]] jumps. ';
+    const found = paragraphs(sentence.repeat(8000));
+    expect((found as string[]).join(' ')).toHaveLength(8000 * 'The quick fox jumps. '.length - 1);
+  });
+
+  it('keeps on request what it drops otherwise', () => {
+    const text = `Energy <math>E={{m}}c^2</math> of <math>x</math>.<ref>{{cite book|last=Doe|title=T|year=1999}}</ref>
+{|
+|-
+! a !! [[b]]
+|-
+| style="x" | c || d
+|}
+* fragment`;
+    const kept = (...keep: Keepable[]) =>
+      cleanWikitext({ id: '1', title: 'T', text, markup: 'wikitext' }, new Set(keep));
+    const paragraphsOf = (...keep: Keepable[]) => {
+      const result = kept(...keep);
+      return result.kind === 'article' ? result.paragraphs : result.reason;
+    };
+    expect(paragraphsOf()).toEqual(['Energy of x.']);
+    expect(paragraphsOf('math')).toEqual(['Energy E={ {m}}c^2 of x.']);
+    expect(paragraphsOf('tables')).toEqual(['Energy of x.', 'a, b', 'c, d']);
+    expect(paragraphsOf('lists')).toEqual(['Energy of x.', 'fragment']);
+    expect(paragraphsOf('references')).toEqual(['Energy of x.', 'Doe, T, 1999.']);
+  });
+
   it('brings text into NFC and plain white space', () => {
     expect(paragraphs('Cafe\u0301\u00a0au\u00adlait\ufeff\u200b here.')).toEqual(['Café aulait here.']);
   });
@@ -99,42 +129,6 @@ it('cleanPlainText keeps paragraphs and touches no signs', () => {
   expect(cleanPlainText("a  [[b]]\nc\n\n \n<s> '''d'''\n")).toEqual(['a [[b]] c', "<s> '''d'''"]);
 });
 
-describe('mapInOrder', () => {
-  async function* upTo(count: number) {
-    for (let item = 0; item < count; item += 1) yield item;
-  }
-
-  it('keeps the order and the window, whoever finishes first', async () => {
-    let underWay = 0;
-    let most = 0;
-    const resolvers: (() => void)[] = [];
-    const apply = (item: number) =>
-      new Promise<number>((resolve) => {
-        underWay += 1;
-        most = Math.max(most, underWay);
-        resolvers.push(() => {
-          underWay -= 1;
-          resolve(item);
-        });
-        // The newest finishes first, once the window is full or the input is at its end.
-        if (resolvers.length === 4 || item === 9)
-          for (const finish of resolvers.splice(0).reverse()) finish();
-      });
-    expect(await collect(mapInOrder(upTo(10), 4, apply))).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
-    expect(most).toBe(4);
-  });
-
-  it('throws a failure in its turn', async () => {
-    const seen: number[] = [];
-    const failing = mapInOrder(upTo(10), 3, async (item) => {
-      if (item === 2) throw new Error('two');
-      return item;
-    });
-    await expect(
-      (async () => {
-        for await (const item of failing) seen.push(item);
-      })(),
-    ).rejects.toThrow('two');
-    expect(seen).toEqual([0, 1]);
-  });
+it('cleanPlainText takes each line for a paragraph where they are written so', () => {
+  expect(cleanPlainText('a  b\nc\n\nd\n', 'lines')).toEqual(['a b', 'c', 'd']);
 });

@@ -5,8 +5,10 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { cleanWikitext, countLeftovers } from '../../../src/data/clean/index.ts';
 import { type Dataset, openDataset, type PrepareOptions, prepareDataset } from '../../../src/data/index.ts';
-import { openArticles } from '../../../src/data/input/index.ts';
+import { recordsOfWhole } from '../../../src/data/input/index.ts';
+import { filesOf } from '../../../src/data/manifest.ts';
 import {
+  collect,
   dumpXml,
   errorOf,
   SHARED_DATA,
@@ -47,9 +49,9 @@ const bytesOf = (folder: string) =>
         .digest('hex'),
     ]);
 
-function withDataset<T>(dataset: Dataset, use: (dataset: Dataset) => T): T {
+async function withDataset<T>(dataset: Dataset, use: (dataset: Dataset) => T | Promise<T>): Promise<T> {
   try {
-    return use(dataset);
+    return await use(dataset);
   } finally {
     dataset.close();
   }
@@ -94,14 +96,15 @@ describe('prepareDataset', () => {
 
   it('holds each article as one document, in order', async () => {
     const { outDir } = await prepared();
-    withDataset(await openDataset(outDir), (dataset) => {
-      const texts = [...dataset.documents()].map((ids) => dataset.tokenizer.decode(ids));
+    await withDataset(await openDataset(outDir), async (dataset) => {
+      const documents = await collect(dataset.documents());
+      const texts = documents.map(({ ids }) => dataset.tokenizer.decode(ids));
       expect(texts).toEqual(PAGES.slice(0, 30).map(({ text }) => text));
-      const all = dataset.readTokens(0, dataset.manifest.tokens);
-      expect([...all]).toEqual([...dataset.documents()].flatMap((ids) => [...ids]));
+      const all = await dataset.readTokens(0, dataset.manifest.tokens);
+      expect([...all]).toEqual(documents.flatMap(({ ids }) => [...ids]));
       // A range that begins in one shard and ends in another.
       const border = dataset.manifest.shards[0]!.tokens;
-      expect(dataset.readTokens(border - 5, 10)).toEqual(all.slice(border - 5, border + 5));
+      expect(await dataset.readTokens(border - 5, 10)).toEqual(all.slice(border - 5, border + 5));
     });
   });
 
@@ -118,6 +121,8 @@ describe('prepareDataset', () => {
     expect(second.manifest.shards).toHaveLength(1);
     expect(manifest.shards.length).toBeGreaterThan(1);
     expect(readdirSync(outDir).sort()).toEqual([
+      'articles.json',
+      'document-hashes.bin',
       'documents.bin',
       'manifest.json',
       'tokenizer.json',
@@ -142,7 +147,7 @@ describe('prepareDataset', () => {
     const error = await errorOf(() => prepareDataset({ inputs: [cut], outDir, vocabSize: 340, force: true }));
     expect(error.code).toBe('DATA_CORRUPT');
     expect(readdirSync(outDir).filter((name) => name.endsWith('.partial'))).toEqual([]);
-    withDataset(await openDataset(outDir), (dataset) => expect(dataset.sha256).toBe(sha256));
+    await withDataset(await openDataset(outDir), (dataset) => expect(dataset.sha256).toBe(sha256));
   });
 
   it.each<[string, Partial<PrepareOptions>, string]>([
@@ -150,7 +155,7 @@ describe('prepareDataset', () => {
     ['both a size and a tokenizer', { tokenizerPath: 'x' }, 'give one of the two'],
     ['neither', { vocabSize: undefined }, 'give one of the two'],
     ['no input', { inputs: [] }, 'inputs: none is named'],
-    ['half a thread', { threads: 0.5 }, 'threads 0.5'],
+    ['half a byte', { unitBytes: 0.5 }, 'unitBytes 0.5'],
     ['no article left', { minCharacters: 100_000 }, 'no article is left'],
   ])('refuses %s', async (_, options, message) => {
     const error = await errorOf(() => prepared(options));
@@ -195,7 +200,7 @@ describe('openDataset', () => {
 
   it('finds a flipped bit in any file', async () => {
     const { outDir, manifest } = await prepared();
-    for (const { file } of [manifest.tokenizer, manifest.documentIndex, ...manifest.shards]) {
+    for (const { file } of filesOf(manifest)) {
       const path = join(outDir, file);
       const bytes = readFileSync(path);
       bytes[bytes.length >> 1]! ^= 1;
@@ -228,7 +233,7 @@ describe('openDataset', () => {
   });
 
   it.each([
-    ['"version": 1', '"version": 2', 'field "version"'],
+    ['"version": 2', '"version": 1', 'field "version"'],
     ['"documents": 30', '"documents": 31', 'field "documents" is 31, but the shards hold 30'],
     ['"file": "tokens-00000.bin"', '"file": "../../tokens.bin"', 'plain file name'],
     ['"format": "lockstep-dataset"', '"format": "lockstep-dataset', 'is not JSON'],
@@ -242,14 +247,6 @@ describe('openDataset', () => {
   });
 });
 
-const built = existsSync(new URL('../../../dist/data/clean/clean-worker.js', import.meta.url));
-
-it.skipIf(!built)('gives the same bytes whatever the number of threads (skipped: not built)', async () => {
-  const alone = await prepared();
-  const pooled = await prepared({ threads: 2 });
-  expect(pooled.sha256).toBe(alone.sha256);
-});
-
 describe('the corpus that comes with the project', () => {
   it('yields every article without left-over markup', async () => {
     const outDir = join(temporaryFolder(), 'set');
@@ -261,8 +258,9 @@ describe('the corpus that comes with the project', () => {
       dropped: { namespace: 4, redirect: 24, disambiguation: 4, tooShort: 0, unparsable: 0 },
       warnings: [],
     });
-    withDataset(await openDataset(outDir), (dataset) => {
-      const texts = [...dataset.documents()].map((ids) => dataset.tokenizer.decode(ids));
+    await withDataset(await openDataset(outDir), async (dataset) => {
+      const documents = await collect(dataset.documents());
+      const texts = documents.map(({ ids }) => dataset.tokenizer.decode(ids));
       expect(texts.filter((text) => countLeftovers(text) > 0)).toEqual([]);
     });
   });
@@ -271,7 +269,7 @@ describe('the corpus that comes with the project', () => {
   it.skipIf(!existsSync(slice))(
     'reads the head of a real dump (skipped: shared data are absent)',
     async () => {
-      const { records } = openArticles({ file: slice, allowTruncated: false, warn: () => {} }, 'mediawiki');
+      const { records } = recordsOfWhole({ file: slice, allowTruncated: false, warn: () => {} }, 'mediawiki');
       const texts: string[] = [];
       for await (const record of records) {
         if (record.kind !== 'article') continue;

@@ -6,9 +6,12 @@ import {
   microBatch,
   openDataset,
   prepareDataset,
+  type Samples,
   samplePlace,
+  sampleSpecOf,
+  validationBatch,
 } from '../../../src/data/index.ts';
-import { sampleText, temporaryFolder, writeInto } from '../../support/data-files.ts';
+import { errorOf, sampleText, temporaryFolder, writeInto } from '../../support/data-files.ts';
 
 const { data, step: stepConfig } = PRESETS.tiny;
 const { microBatches, microBatchSize } = stepConfig;
@@ -52,7 +55,7 @@ describe('samplePlace', () => {
 
 describe('microBatch', () => {
   it('has the documented shape: framed sources, shifted labels, padding', async () => {
-    const batch = microBatch(await dataset(), { seed: 1, step: 3, slot: 2 }, data, stepConfig);
+    const batch = await microBatch(await dataset(), { seed: 1, step: 3, slot: 2 }, data, stepConfig);
     const { sourceLength: S, targetLength: T } = batch;
     expect(batch.batchSize).toBe(microBatchSize);
     expect([batch.sourceIds.length, batch.labels.length]).toEqual([microBatchSize * S, microBatchSize * T]);
@@ -80,7 +83,7 @@ describe('microBatch', () => {
       labels,
       sourceLength: S,
       targetLength: T,
-    } = microBatch(await dataset(), { seed: 1, step: 1, slot: 0 }, quiet, stepConfig);
+    } = await microBatch(await dataset(), { seed: 1, step: 1, slot: 0 }, quiet, stepConfig);
     expect(S).toBe(T + 1);
     for (let row = 0; row < microBatchSize; row += 1) {
       expect(sourceIds.subarray(row * S + 1, (row + 1) * S)).toEqual(labels.subarray(row * T, (row + 1) * T));
@@ -90,27 +93,85 @@ describe('microBatch', () => {
   it('depends on its key only, not on what was drawn before', async () => {
     const set = await dataset();
     const key = { seed: 7, step: 5, slot: 1 };
-    const first = microBatch(set, key, data, stepConfig);
-    microBatch(set, { ...key, slot: 3 }, data, stepConfig);
-    expect(microBatch(set, key, data, stepConfig)).toEqual(first);
-    expect(microBatch(await dataset(), key, data, stepConfig)).toEqual(first);
-    expect(microBatch(set, { ...key, seed: 8 }, data, stepConfig)).not.toEqual(first);
-    expect(microBatch(set, { ...key, step: 6 }, data, stepConfig)).not.toEqual(first);
+    const first = await microBatch(set, key, data, stepConfig);
+    await microBatch(set, { ...key, slot: 3 }, data, stepConfig);
+    expect(await microBatch(set, key, data, stepConfig)).toEqual(first);
+    expect(await microBatch(await dataset(), key, data, stepConfig)).toEqual(first);
+    expect(await microBatch(set, { ...key, seed: 8 }, data, stepConfig)).not.toEqual(first);
+    expect(await microBatch(set, { ...key, step: 6 }, data, stepConfig)).not.toEqual(first);
   });
 
   it('noises the same text differently in each epoch', async () => {
     const set = await dataset();
-    const { count } = set.samplesFor(data.sequenceLength);
+    const { count } = await set.samples(sampleSpecOf(data, 'train'));
     const one = { microBatches: count, microBatchSize: 1 };
     const byText = new Map<string, Set<string>>();
     for (const step of [1, 2]) {
       for (let slot = 0; slot < count; slot += 1) {
-        const { labels, sourceIds } = microBatch(set, { seed: 1, step, slot }, data, one);
+        const { labels, sourceIds } = await microBatch(set, { seed: 1, step, slot }, data, one);
         const seen = byText.get(labels.join()) ?? new Set();
         byText.set(labels.join(), seen.add(sourceIds.join()));
       }
     }
     const changed = [...byText.values()].filter((sources) => sources.size > 1).length;
     expect(changed / byText.size).toBeGreaterThan(0.9);
+  });
+
+  it('packs whole documents, each noised on its own and ended by </s>', async () => {
+    const set = await dataset();
+    const packed = { ...data, packing: 'packed', sequenceLength: 400 } as const;
+    const samples = await set.samples(sampleSpecOf(packed, 'train'));
+    expect(samples.count).toBeLessThan((await set.samples(sampleSpecOf(data, 'train'))).count);
+    let several = 0;
+    for (let slot = 0; slot < microBatches; slot += 1) {
+      const key = { seed: 3, step: 1, slot };
+      const noised = await microBatch(set, key, packed, stepConfig);
+      const plain = await microBatch(set, key, { ...packed, noise: quiet.noise }, stepConfig);
+      const { sourceLength: S, targetLength: T } = noised;
+      expect(S).toBeLessThanOrEqual(packed.sequenceLength);
+      for (let row = 0; row < microBatchSize; row += 1) {
+        const source = noised.sourceIds.subarray(row * S, row * S + noised.sourceLengths[row]!);
+        const target = noised.labels.subarray(row * T, (row + 1) * T);
+        const real = target.subarray(0, target.lastIndexOf(2) + 1);
+        const ends = real.filter((id) => id === 2).length;
+        expect(source.filter((id) => id === 2)).toHaveLength(ends);
+        expect(source.filter((id) => id === 0)).toHaveLength(1);
+        if (ends > 1) several += 1;
+        const { sample } = samplePlace(key, row, samples.count, stepConfig);
+        const parts = await samples.read(sample);
+        expect([...real]).toEqual(parts.flatMap((part) => [...part, 2]));
+        const quietRow = plain.sourceIds.subarray(row * plain.sourceLength, (row + 1) * plain.sourceLength);
+        expect(quietRow.subarray(1, real.length + 1)).toEqual(real);
+      }
+    }
+    expect(several).toBeGreaterThan(3);
+  });
+});
+
+describe('validationBatch', () => {
+  const held = { ...data, validationShare: 0.3 };
+
+  it('goes through the documents that training never sees', async () => {
+    const set = await dataset();
+    const training = await set.samples(sampleSpecOf(held, 'train'));
+    const validation = await set.samples(sampleSpecOf(held, 'validation'));
+    expect(training.count + validation.count).toBe((await set.samples(sampleSpecOf(data, 'train'))).count);
+    const batch = await validationBatch(set, 0, validation.count, 1, held);
+    expect(batch.batchSize).toBe(validation.count);
+    expect(await validationBatch(await dataset(), 0, validation.count, 1, held)).toEqual(batch);
+    const firsts = async (samples: Samples) => {
+      const places = Array.from({ length: samples.count }, (_, sample) => samples.places(sample));
+      return (await Promise.all(places)).flat().map(({ first }) => first);
+    };
+    const trained = new Set(await firsts(training));
+    expect((await firsts(validation)).filter((first) => trained.has(first))).toEqual([]);
+  });
+
+  it('refuses a share that leaves a side empty', async () => {
+    const set = await dataset();
+    const none = { ...data, validationShare: 1e-6 };
+    const error = await errorOf(() => set.samples(sampleSpecOf(none, 'validation')));
+    expect(error.code).toBe('CONFIG_INVALID');
+    expect(error.message).toContain('data.validationShare is 0.000001');
   });
 });

@@ -1,6 +1,12 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { indexSamples } from '../../../src/data/samples.ts';
+import {
+  partsOfSample,
+  type SampleSpec,
+  SampleTableBuilder,
+  type TokenRange,
+} from '../../../src/data/samples.ts';
+import { splitOf } from '../../../src/data/split.ts';
 import type { TokenKinds } from '../../../src/data/token-kinds.ts';
 
 /** Id 1 ends a sentence, 2 starts a word, 3 continues one. */
@@ -9,57 +15,107 @@ const kinds: TokenKinds = {
   startsWord: Uint8Array.of(0, 0, 1, 0),
   endsSentence: Uint8Array.of(0, 1, 0, 0),
 };
-const startsOf = (documents: readonly (readonly number[])[], capacity: number) => [
-  ...indexSamples(
-    documents.map((ids) => Int32Array.from(ids)),
-    capacity,
-    kinds,
-  ).starts,
-];
+interface DocumentFixture {
+  readonly ids: readonly number[];
+  readonly hash: number;
+}
+const PLAIN = { packing: 'documents', validationShare: 0, split: 'train' } as const;
+const ALL_HASHES = 2 ** 32;
 
-describe('indexSamples', () => {
-  it('covers every token once, in order, within capacity and within documents', () => {
-    fc.assert(
-      fc.property(
-        fc.array(fc.array(fc.integer({ min: 1, max: 3 }), { minLength: 1, maxLength: 150 }), {
-          maxLength: 8,
-        }),
-        fc.integer({ min: 6, max: 40 }),
-        (documents, capacity) => {
-          const starts = startsOf(documents, capacity);
-          const total = documents.reduce((sum, ids) => sum + ids.length, 0);
-          expect(starts[0]).toBe(0);
-          expect(starts.at(-1)).toBe(total);
-          let base = 0;
-          for (const { length } of documents) {
-            expect(starts).toContain(base);
-            base += length;
+/** Each sample as its parts. */
+async function samplesOf(documents: readonly DocumentFixture[], spec: SampleSpec): Promise<TokenRange[][]> {
+  const builder = new SampleTableBuilder(spec, kinds);
+  for (const { ids, hash } of documents) builder.add(Int32Array.from(ids), hash);
+  const table = builder.finish();
+  const read = (offset: number, length: number) => table.bytes.subarray(offset, offset + length);
+  const samples = Array.from({ length: table.samples }, (_, sample) => partsOfSample(table, sample, read));
+  return Promise.all(samples);
+}
+
+/** Where samples begin when each is one part. */
+async function startsOf(documents: readonly (readonly number[])[], capacity: number): Promise<number[]> {
+  const spec = { ...PLAIN, sequenceLength: capacity + 2 };
+  const plain = documents.map((ids) => ({ ids, hash: 0 }));
+  return (await samplesOf(plain, spec)).map(([part]) => part!.first);
+}
+
+/** Where each document ends among the data set's tokens. */
+function endsOf(documents: readonly DocumentFixture[]): number[] {
+  let end = 0;
+  return documents.map(({ ids }) => {
+    end += ids.length;
+    return end;
+  });
+}
+
+const documentsArbitrary = fc.array(
+  fc.record({
+    ids: fc.array(fc.integer({ min: 1, max: 3 }), { minLength: 1, maxLength: 150 }),
+    hash: fc.integer({ min: 0, max: ALL_HASHES - 1 }),
+  }),
+  { maxLength: 12 },
+);
+
+describe('the samples of a data set', () => {
+  it('cover every token of their split once, in order, within the length and within documents', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        documentsArbitrary,
+        fc.integer({ min: 8, max: 40 }),
+        fc.constantFrom<SampleSpec['packing']>('documents', 'packed'),
+        fc.constantFrom(0, 0.3, 0.5),
+        async (documents, sequenceLength, packing, validationShare) => {
+          const ends = endsOf(documents);
+          const covered: number[] = [];
+          for (const split of ['train', 'validation'] as const) {
+            const spec = { sequenceLength, packing, validationShare, split };
+            const tokens: number[] = [];
+            for (const parts of await samplesOf(documents, spec)) {
+              if (packing === 'documents') expect(parts).toHaveLength(1);
+              const framed = 1 + parts.reduce((sum, { count }) => sum + count + 1, 0);
+              expect(framed).toBeLessThanOrEqual(sequenceLength);
+              for (const [index, { first, count }] of parts.entries()) {
+                const document = ends.findIndex((end) => first < end);
+                expect(splitOf(documents[document]!.hash, validationShare)).toBe(split);
+                expect(first + count).toBeLessThanOrEqual(ends[document]!);
+                // Only the last part of a sample may end within its document.
+                if (index + 1 < parts.length) expect(first + count).toBe(ends[document]);
+                for (let token = first; token < first + count; token += 1) tokens.push(token);
+              }
+            }
+            expect(tokens).toEqual([...tokens].sort((a, b) => a - b));
+            covered.push(...tokens);
           }
-          for (let sample = 0; sample + 1 < starts.length; sample += 1) {
-            const length = starts[sample + 1]! - starts[sample]!;
-            expect(length).toBeGreaterThan(0);
-            expect(length).toBeLessThanOrEqual(capacity);
-          }
+          const total = ends.at(-1) ?? 0;
+          expect(covered.sort((a, b) => a - b)).toEqual(Array.from({ length: total }, (_, token) => token));
         },
       ),
-      { numRuns: 200, seed: 5 },
+      { numRuns: 200 },
     );
   });
 
-  it('cuts after a sentence, else before a word, else anywhere', () => {
+  it('cut after a sentence, else before a word, else anywhere', async () => {
     const sentences = [2, 3, 3, 3, 3, 1, 2, 3, 3, 3, 3, 3];
-    expect(startsOf([sentences], 8)).toEqual([0, 6, 12]);
+    expect(await startsOf([sentences], 8)).toEqual([0, 6]);
     const wordsOnly = [2, 3, 3, 3, 3, 3, 2, 3, 3, 3, 3, 3];
-    expect(startsOf([wordsOnly], 8)).toEqual([0, 6, 12]);
+    expect(await startsOf([wordsOnly], 8)).toEqual([0, 6]);
     const rubbish = new Array(12).fill(3);
-    expect(startsOf([rubbish], 8)).toEqual([0, 8, 12]);
+    expect(await startsOf([rubbish], 8)).toEqual([0, 8]);
   });
 
-  it('leaves no scrap at the end of a document', () => {
-    expect(startsOf([new Array(17).fill(3)], 16)).toEqual([0, 15, 17]);
+  it('leave no scrap at the end of a document', async () => {
+    expect(await startsOf([new Array(17).fill(3)], 16)).toEqual([0, 15]);
   });
 
-  it('is empty for no documents', () => {
-    expect(indexSamples([], 10, kinds)).toEqual({ count: 0, starts: Float64Array.of(0) });
+  it('hold as many whole parts as fit when packed', async () => {
+    const document = (length: number) => ({ ids: new Array(length).fill(3), hash: 0 });
+    const spec = { ...PLAIN, packing: 'packed', sequenceLength: 12 } as const;
+    const samples = await samplesOf([3, 3, 3, 9, 1].map(document), spec);
+    // <s> 3 </s> 3 </s> has 9 tokens; another 3 and </s> would make 13.
+    expect(samples.map((parts) => parts.map(({ count }) => count))).toEqual([[3, 3], [3], [9], [1]]);
+  });
+
+  it('are none for no documents', async () => {
+    expect(await samplesOf([], { ...PLAIN, sequenceLength: 10 })).toEqual([]);
   });
 });

@@ -1,0 +1,66 @@
+/** `lockstep inspect DATA`: what a data set holds and what the model will see of it, here or as a page. */
+import { renameSync, rmSync, writeFileSync } from 'node:fs';
+import type { Command } from 'commander';
+import { LockstepError, messageOf } from '../base/index.ts';
+import { readConfigFile, resolveConfig } from '../config/index.ts';
+import { savedConfig } from '../coordinator/index.ts';
+import { inspectDataset, openDataset } from '../data/index.ts';
+import { addConfigFlags, atLeastOne, type ConfigFlags, configTreeOf } from './flags.ts';
+import { inspectionPage } from './inspect-page.ts';
+import { inspectionLines } from './inspect-report.ts';
+import { runCommand, say } from './terminal.ts';
+
+interface InspectFlags extends ConfigFlags {
+  readonly run?: string;
+  readonly html?: string;
+  readonly samples: number;
+}
+
+export function addInspectCommand(program: Command): void {
+  addConfigFlags(
+    program
+      .command('inspect')
+      .description('show what a data set holds: counts, lengths, articles before and after, noised samples')
+      .argument('<data>', 'folder of the data set'),
+  )
+    .option('--run <dir>', 'noise, lengths and packing of this run instead of a preset')
+    .option('--samples <n>', 'noised samples to show', atLeastOne, 4)
+    .option('--html <file>', 'write one page that needs no other file instead')
+    .action((data: string, flags: InspectFlags) => runCommand(() => inspect(data, flags)));
+}
+
+async function inspect(dir: string, flags: InspectFlags): Promise<number> {
+  const base = flags.run === undefined ? undefined : await savedConfig(flags.run);
+  if (base === null) throw new LockstepError('DATA_MISSING', `--run ${flags.run} holds no run`);
+  const file =
+    flags.config === undefined ? undefined : { path: flags.config, values: readConfigFile(flags.config) };
+  const { data, seed } = resolveConfig({ base, file, flags: configTreeOf(flags) });
+  const dataset = await openDataset(dir);
+  try {
+    const inspection = await inspectDataset(dataset, data, seed, flags.samples);
+    if (flags.html === undefined) for (const line of inspectionLines(dir, inspection)) say(line);
+    else {
+      writeWhole(flags.html, inspectionPage(dir, inspection));
+      say(`${flags.html}: open it in a browser`);
+    }
+    return 0;
+  } finally {
+    dataset.close();
+  }
+}
+
+/** Half a page never stands under the page's name. */
+function writeWhole(path: string, text: string): void {
+  const partial = `${path}.partial`;
+  try {
+    writeFileSync(partial, text);
+    renameSync(partial, path);
+  } catch (cause) {
+    rmSync(partial, { force: true });
+    throw new LockstepError(
+      'DISK_FULL',
+      `--html ${path} could not be written (${messageOf(cause)}): name a file in a folder that exists and has space`,
+      { context: { path }, cause },
+    );
+  }
+}
