@@ -7,7 +7,6 @@ import { performance } from 'node:perf_hooks';
 import { assert, LockstepError, layoutSize, messageOf, unreachable } from '../base/index.ts';
 import { canonicalJson, type RunConfig } from '../config/index.ts';
 import {
-  type MicroBatch,
   microBatch,
   openDataset,
   openRemoteDataset,
