@@ -35,6 +35,7 @@ const PURE = [
 
 /** The few among them that do: sockets, files and clocks. */
 const DRIVERS = [
+  'coordinator/checkpoint-keeper.ts',
   'coordinator/coordinator.ts',
   'coordinator/data-routes.ts',
   'coordinator/run-folder.ts',

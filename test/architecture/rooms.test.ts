@@ -44,7 +44,6 @@ const HOMES: Readonly<Record<string, readonly string[]>> = {
   pino: ['logging'],
   commander: PROGRAMS,
   '@tensorflow/tfjs': ['engine', 'model'],
-  piscina: ['data'],
   wtf_wikipedia: ['data'],
   msgpackr: ['protocol'],
   fastify: ['coordinator', 'dashboard'],
