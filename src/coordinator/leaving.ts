@@ -36,5 +36,5 @@ export function letGo(turn: Turn, { incarnation, worker, phase }: WorkerRecord):
   say(turn, incarnation, { type: 'stop', reason: 'it has left the run as it was asked to' });
   updateWorker(turn, incarnation, { phase: 'leaving' });
   if (phase === 'member' || phase === 'following') turn.state.generation += 1;
-  note(turn, 'info', 'workerLeft', { worker, step: turn.state.stateStep });
+  note(turn, 'info', 'workerLeft', { worker, reason: 'it was asked to', step: turn.state.stateStep + 1 });
 }

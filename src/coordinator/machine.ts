@@ -116,7 +116,7 @@ function takeIn(turn: Turn, event: CoordinatorEvent): Failure | null {
     case 'evictRequested': {
       const reason = 'evicted by an operator';
       if (turn.state.workers.has(event.incarnation)) say(turn, event.incarnation, { type: 'stop', reason });
-      loseWorkers(turn, new Map([[event.incarnation, reason]]));
+      loseWorkers(turn, new Map([[event.incarnation, reason]]), 'workerLeft');
       return null;
     }
     case 'queueEmptied':
@@ -213,9 +213,13 @@ function settle(turn: Turn, verdict: Verdict): Failure | null {
 }
 
 /** Removes workers, gives their slots to others and lets the survivors keep what they have. */
-function loseWorkers(turn: Turn, lost: ReadonlyMap<string, string>): void {
+function loseWorkers(
+  turn: Turn,
+  lost: ReadonlyMap<string, string>,
+  event: 'workerLost' | 'workerLeft' = 'workerLost',
+): void {
   const isUnderWay = turn.state.activity.phase === 'reducing';
-  const removed = removeWorkers(turn, lost);
+  const removed = removeWorkers(turn, lost, event);
   // One that was about to leave had no part in a reduction, but may have taken a job.
   const wereConcerned = removed.some(({ phase }) => phase === 'member' || phase === 'following');
   if (wereConcerned || (!isUnderWay && removed.some(({ phase }) => phase === 'leaving'))) {

@@ -90,15 +90,19 @@ export function silentWorkers({ nowMs, settings, workers }: CoordinatorState): M
   return silent;
 }
 
-/** Strikes workers off, by incarnation with the reason, and returns who they were. */
-export function removeWorkers(turn: Turn, lost: ReadonlyMap<string, string>): WorkerRecord[] {
+/** Strikes workers off, by incarnation with the reason, and returns who they were; told as `event`. */
+export function removeWorkers(
+  turn: Turn,
+  lost: ReadonlyMap<string, string>,
+  event: 'workerLost' | 'workerLeft' = 'workerLost',
+): WorkerRecord[] {
   const { state } = turn;
   const removed = [...lost.keys()].flatMap((incarnation) => state.workers.get(incarnation) ?? []);
   state.workers = new Map([...state.workers].filter(([incarnation]) => !lost.has(incarnation)));
   for (const worker of removed) {
     // One that was told to stop has only done so.
     if (worker.phase === 'leaving') continue;
-    note(turn, 'warn', 'workerLost', {
+    note(turn, 'warn', event, {
       worker: worker.worker,
       reason: lost.get(worker.incarnation),
       phase: worker.phase,

@@ -6,12 +6,7 @@
 import { performance } from 'node:perf_hooks';
 import { assert, LockstepError, layoutSize, messageOf, unreachable } from '../base/index.ts';
 import { canonicalJson, type RunConfig } from '../config/index.ts';
-import {
-  microBatch,
-  openDataset,
-  openRemoteDataset,
-  type TrainingData,
-} from '../data/index.ts';
+import { microBatch, openDataset, openRemoteDataset, type TrainingData } from '../data/index.ts';
 import { loadEngine } from '../engine/index.ts';
 import {
   adamwScalars,

@@ -159,7 +159,7 @@ const QUESTIONS = {
   evict: (name: string) => ({
     title: `Evict ${name}?`,
     text: [
-      'It is put out at once, and others compute its slots of this step again. Its process may come back as a new worker.',
+      'It is put out at once, and others compute its slots of this step again. Its process ends.',
       'The weights stay the same to the bit. Draining is the gentler way.',
     ],
     confirm: 'Evict',

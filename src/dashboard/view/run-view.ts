@@ -287,7 +287,7 @@ export class RunView {
     } else if (event === 'workerDraining') {
       this.#workers.draining(worker);
     } else if (event === 'workerLeft') {
-      this.#workers.ended(worker, 'left', LEFT_POLITELY, at);
+      this.#workers.ended(worker, 'left', reason, at);
     }
   }
 

@@ -17,7 +17,7 @@ export function sentenceOf(event: string, fields: LogFields): string | null {
     case 'workerDraining':
       return `${worker} is leaving: it finishes what it holds`;
     case 'workerLeft':
-      return `${worker} has left after step ${step}`;
+      return `${worker} left before step ${step}: ${reason}`;
     case 'straggler':
       return `${worker} is slow: ${fields.slotsTakenBack} of its slots were given to others in step ${step}`;
     case 'stateFailed':

@@ -57,7 +57,7 @@ describe.skipIf(!hasBrowser)('the dashboard of a run', () => {
       ...['train', '--data', data, '--run', join(dir, RUN_NAME), '--preset', 'tiny', '--steps', '100000'],
       // Small steps: many of them in little time.
       ...['--micro-batches', '6', '--micro-batch-size', '2'],
-      ...['--workers', '3', '--set', 'checkpoint.every=5', '--dashboard-port', '0'],
+      ...['--workers', '4', '--set', 'checkpoint.every=5', '--dashboard-port', '0'],
     ]);
     await train.running.untilLogged(isCommit(6));
   }, LIMIT_MS);
@@ -286,21 +286,17 @@ describe.skipIf(!hasBrowser)('the dashboard of a run', () => {
       .waitFor(SOON);
   });
 
-  it('evicts a worker after a question; it comes back as a new one', { timeout: LIMIT_MS }, async () => {
+  it('evicts a worker after a question', { timeout: LIMIT_MS }, async () => {
     await page.goto(`${train.url}#/workers`);
-    const row = page.getByRole('row', { name: 'worker-1' });
-    await row.getByRole('button', { name: 'Evict worker-1' }).click(SOON);
+    const row = page.getByRole('row', { name: 'worker-3' });
+    await row.getByRole('button', { name: 'Evict worker-3' }).click(SOON);
     await page.screenshot({ path: join(SHOTS, 'evict.png') });
-    const { generation } = (await workerNamed('worker-1'))!;
     await page
-      .getByRole('dialog', { name: 'Evict worker-1?' })
+      .getByRole('dialog', { name: 'Evict worker-3?' })
       .getByRole('button', { name: 'Evict' })
       .click();
-    await page.getByRole('status').filter({ hasText: 'worker-1' }).waitFor(SOON);
-    await expect
-      .poll(async () => (await workerNamed('worker-1'))?.generation ?? 0, SOON)
-      .toBeGreaterThan(generation!);
-    await row.getByText('Training').waitFor(SOON);
+    await page.getByRole('status').filter({ hasText: 'worker-3' }).waitFor(SOON);
+    await row.getByText('Left').waitFor(SOON);
   });
 
   it('drains a worker after a question, and not when that is answered with no', {

@@ -38,7 +38,7 @@ beforeAll(async () => {
   folder = await preparedFolder();
   runDir = join(folder.dir, 'run');
   const sizes = ['--micro-batches', '4', '--micro-batch-size', '2', '--set', 'checkpoint.every=5'];
-  const flags = ['--workers', '2', '--steps', '100000', '--dashboard-port', '0', ...sizes];
+  const flags = ['--workers', '3', '--steps', '100000', '--dashboard-port', '0', ...sizes];
   run = await startWithDashboard(['train', '--data', folder.data, '--run', runDir, ...flags]);
   csrf = (await ask<SessionView>(run, 'api/session')).csrf ?? '';
   await vi.waitFor(async () => expect((await overview()).step).toBeGreaterThanOrEqual(6), POLL);
@@ -61,8 +61,8 @@ function post(path: string, headers: Record<string, string> = {}, body: unknown 
 describe('while it trains', { timeout: LIMIT_MS }, () => {
   test('the overview tells state and figures, and steps go on', async () => {
     const before = await overview();
-    expect(before).toMatchObject({ live: true, state: 'training', totalSteps: 100_000, problems: [] });
-    expect(before.headline).toMatch(/^training, step \d+ of 100,000, 2 workers$/);
+    expect(before).toMatchObject({ live: true, state: 'training', totalSteps: 100_000 });
+    expect(before.headline).toMatch(/^training, step \d+ of 100,000, 3 workers$/);
     expect(before.tokensPerSecond).toBeGreaterThan(0);
     expect(before.leftMs).toBeGreaterThan(0);
     await expect.poll(async () => (await overview()).step, POLL).toBeGreaterThan(before.step);
@@ -74,6 +74,7 @@ describe('while it trains', { timeout: LIMIT_MS }, () => {
     expect(rows.map(({ name, state }) => [name, state])).toEqual([
       ['worker-0', 'training'],
       ['worker-1', 'training'],
+      ['worker-2', 'training'],
     ]);
     for (const row of rows) {
       expect(row.phases!.compute).toBeGreaterThan(0);
@@ -121,7 +122,7 @@ describe('while it trains', { timeout: LIMIT_MS }, () => {
     const text = await response.text();
     const figureOf = (line: string) => Number(new RegExp(`^${line} (\\S+)$`, 'm').exec(text)?.[1]);
     expect(figureOf('lockstep_step')).toBeGreaterThan(5);
-    expect(figureOf('lockstep_workers\\{state="training"\\}')).toBe(2);
+    expect(figureOf('lockstep_workers\\{state="training"\\}')).toBe(3);
     expect(figureOf('lockstep_worker_phase_seconds\\{worker="worker-0",phase="compute"\\}')).toBeGreaterThan(
       0,
     );
@@ -185,26 +186,25 @@ describe('while it trains', { timeout: LIMIT_MS }, () => {
 
   test('nobody acts from another site, or without what the page knows', async () => {
     const own = { 'x-lockstep-csrf': csrf };
-    const path = 'api/workers/worker-1/evict';
+    const path = 'api/workers/worker-2/evict';
     const origin = new URL(run.url).origin;
     expect((await post(path)).status).toBe(403);
     expect((await post(path, { 'x-lockstep-csrf': `${csrf}x` })).status).toBe(403);
     expect((await post(path, { ...own, origin: 'http://evil.example' })).status).toBe(403);
     expect((await post(path, { ...own, 'sec-fetch-site': 'cross-site' })).status).toBe(403);
     expect((await post('api/workers/nobody/evict', { ...own, origin })).status).toBe(409);
-    expect((await workerNamed('worker-1'))!.state).toBe('training');
+    expect((await workerNamed('worker-2'))!.state).toBe('training');
   });
 
-  test('an evicted worker is out at once, the run goes on, and it comes back as new', async () => {
-    const before = (await workerNamed('worker-1'))!;
-    const answer = await post('api/workers/worker-1/evict', { 'x-lockstep-csrf': csrf });
+  test('an evicted worker is out at once, and the run goes on', async () => {
+    const { step } = await overview();
+    const answer = await post('api/workers/worker-2/evict', { 'x-lockstep-csrf': csrf });
     expect(answer.status).toBe(200);
-    await expect
-      .poll(async () => (await workerNamed('worker-1'))!.generation, POLL)
-      .toBeGreaterThan(before.generation!);
+    await expect.poll(async () => (await workerNamed('worker-2'))!.state, POLL).toBe('left');
+    await expect.poll(async () => (await overview()).step, POLL).toBeGreaterThan(step + 1);
     const { entries } = await ask<HistoryView>(run, 'api/history?kinds=loss&limit=5');
     expect(entries[0]).toMatchObject({
-      worker: 'worker-1',
+      worker: 'worker-2',
       text: expect.stringContaining('evicted by an operator'),
     });
   });
@@ -219,7 +219,7 @@ describe('while it trains', { timeout: LIMIT_MS }, () => {
     expect(performance.now() - killedMs).toBeLessThan(LOST_LIMIT_MS);
     const { headline, problems } = await overview();
     expect(headline).toMatch(/1 worker, 1 lost$/);
-    expect(problems).toMatchObject([{ kind: 'workerLost', level: 'warning' }]);
+    expect(problems).toContainEqual(expect.objectContaining({ kind: 'workerLost', level: 'warning' }));
     const { entries } = await ask<HistoryView>(run, 'api/history?kinds=loss&limit=1');
     const { at, logs } = entries[0]!;
     expect(logs).toEqual(['coordinator.log', 'worker-1.log']);
@@ -249,7 +249,7 @@ describe('once it has ended', { timeout: LIMIT_MS }, () => {
     expect((await ask<SeriesView>(shown, 'api/series')).step).toEqual(steps);
     const { rows, actions } = await ask<WorkersView>(shown, 'api/workers');
     expect(actions).toEqual({ drain: false, evict: false });
-    expect(rows.map(({ state }) => state).sort()).toEqual(['left', 'lost']);
+    expect(rows.map(({ state }) => state).sort()).toEqual(['left', 'left', 'lost']);
     const { counts } = await ask<HistoryView>(shown, 'api/history');
     expect(counts).toMatchObject({ commit: steps.length });
     expect(counts.loss).toBeGreaterThanOrEqual(3);
