@@ -84,7 +84,7 @@ describe('while it trains', { timeout: LIMIT_MS }, () => {
       expect(row.residentBytes).toBeGreaterThan(1e6);
     }
     const { steps } = await ask<TimelineView>(run, 'api/timeline');
-    const step = steps.findLast(({ lanes }) => lanes.length === 2)!;
+    const step = steps.findLast(({ lanes }) => lanes.length === 3)!;
     for (const { phases } of step.lanes) {
       const sum = Object.values(phases).reduce((total, ms) => total + ms, 0);
       // Clocks of two processes: a lane is about as long as its step.
