@@ -21,7 +21,17 @@ import {
 import { learningRateAt } from './schedule.ts';
 import type { CommittedStep, Failure, RecordedStep, Vote, WorkerRecord } from './state.ts';
 import { planTakeBack } from './take-back.ts';
-import { hands, hasHands, members, note, participants, say, speeds, type Turn, updateWorker } from './turn.ts';
+import {
+  hands,
+  hasHands,
+  members,
+  note,
+  participants,
+  say,
+  speeds,
+  type Turn,
+  updateWorker,
+} from './turn.ts';
 import { GO_ON, majorityOf, type Verdict } from './verdict.ts';
 
 /** Reductions of one step that may fail in a row before the run stops: then it is no passing fault. */

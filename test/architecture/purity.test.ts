@@ -11,6 +11,11 @@ const files = sourceFiles();
 const PURE = [
   'coordinator/',
   'worker/lifecycle.ts',
+  'worker/lifecycle-state.ts',
+  'worker/lifecycle-turn.ts',
+  'worker/taking-part.ts',
+  'worker/set-aside.ts',
+  'worker/slot-gate.ts',
   'worker/fragment-store.ts',
   'worker/thread-messages.ts',
   'collective/',
@@ -22,6 +27,8 @@ const PURE = [
   'protocol/messages.ts',
   'history/sequence.ts',
   'history/record.ts',
+  'history/verify.ts',
+  'history/verify-checkpoint.ts',
   'checkpoint/coverage.ts',
   'checkpoint/retention.ts',
   'checkpoint/sections.ts',
@@ -32,7 +39,12 @@ const PURE = [
 ];
 
 /** The few among them that do: sockets, files and clocks. */
-const DRIVERS = ['coordinator/coordinator.ts', 'coordinator/run-folder.ts', 'coordinator/state-server.ts'];
+const DRIVERS = [
+  'coordinator/coordinator.ts',
+  'coordinator/checkpoint-keeper.ts',
+  'coordinator/run-folder.ts',
+  'coordinator/state-server.ts',
+];
 
 const IMPURE =
   /\b(?:Date|performance|setTimeout|setInterval|setImmediate|queueMicrotask|fetch|crypto|console)\b\s*[.(]|\bnew Date\b|\bMath\.random\b|\bprocess\s*\./;

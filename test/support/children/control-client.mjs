@@ -4,12 +4,13 @@
  */
 const [source, endpoint, token, incarnation] = process.argv.slice(2);
 const { ControlClient } = await import(`${source}/net/index.js`);
-const { coordinatorMessageSchema, deriveKey } = await import(`${source}/protocol/index.js`);
+const { coordinatorMessageSchema, deriveKey, PROTOCOL_VERSION } = await import(`${source}/protocol/index.js`);
 
 const client = new ControlClient(endpoint, incarnation, deriveKey(token, 'frame'), coordinatorMessageSchema, {
   onMessage: () => process.stdout.write('answered\n'),
   onRefused: (reason) => process.stdout.write(`refused ${reason}\n`),
+  onMessagesLost: () => process.stdout.write('messages were lost\n'),
 });
-const message = { protocol: 1, run: '', incarnation, generation: 0, step: 0, attempt: 0, type: 'uploaded' };
-client.send(message);
+const envelope = { protocol: PROTOCOL_VERSION, run: '', incarnation, generation: 0, step: 0, attempt: 0 };
+client.send({ ...envelope, type: 'draining' });
 setInterval(() => {}, 1000);

@@ -12,6 +12,7 @@ import {
   deriveKey,
   gradientHeaderSchema,
   open,
+  PROTOCOL_VERSION,
   seal,
   workerMessageSchema,
 } from '../../../src/protocol/index.ts';
@@ -165,7 +166,7 @@ describe('a frame', () => {
     const refusal = (change: object) =>
       reasonOf(open(KEY, workerMessageSchema, ...seal(KEY, { ...hello, ...change })));
     expect(refusal({ pid: -1 })).toMatch(/^field pid: /);
-    expect(refusal({ protocol: 2 })).toMatch(/^field protocol: /);
+    expect(refusal({ protocol: PROTOCOL_VERSION + 1 })).toMatch(/^field protocol: /);
     expect(refusal({ step: 1.5 })).toMatch(/^field step: /);
     expect(refusal({ generation: Number.NaN })).toMatch(/^field generation: /);
     expect(refusal({ name: '' })).toMatch(/^field name: /);
