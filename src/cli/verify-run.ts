@@ -106,7 +106,7 @@ async function verifyContent(dir: string, log: VerifiedLog, kernels: Kernels): P
     const parametersDigest = await digestParameters(reader, kernels);
     const { step, weightsSha256 } = reader.manifest;
     verifyClaims(log, { ...reader.manifest, dir, parametersDigest });
-    return { step, weightsSha256, parametersDigest, chained: log.claims.has(step + 1) };
+    return { step, weightsSha256, parametersDigest, chained: log.nextCommits.has(step) };
   } finally {
     await reader.close();
   }

@@ -240,6 +240,7 @@ function advance(turn: Turn): void {
   if (state.activity.phase === 'finished') return;
   const isBetween = state.activity.phase === 'gathering' || state.activity.phase === 'closing';
   const isOver = () => state.stateStep >= state.settings.totalSteps || state.stopRequested;
+  if (isBetween) releaseDrained(turn);
   // At the end nobody is let in any more, unless the state is lost and has to be come by again.
   if (!(isBetween && isOver() && members(state).length > 0)) admit(turn);
   if (state.activity.phase === 'computing') rebalance(turn);
@@ -249,7 +250,6 @@ function advance(turn: Turn): void {
     return;
   }
   state.activity = { phase: 'gathering' };
-  releaseDrained(turn);
   const needed = state.startedComputing ? 1 : state.settings.minWorkers;
   if (members(state).length < needed || !hasHands(state)) return;
   // A first step waits for those who are about to be ready for it.

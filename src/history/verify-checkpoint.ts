@@ -65,7 +65,7 @@ function comparisonsOf(log: VerifiedLog, checkpoint: CheckpointClaims): Comparis
   // A log without "opened" has no steps; a checkpoint of step 0 then has nothing to be compared with.
   const { opened } = log.history;
   const own = log.claims.get(step);
-  const next = log.claims.get(step + 1);
+  const next = log.nextCommits.get(step);
   const announcement = log.announced.get(step);
   const comparisons: Comparison[] = [];
   const compare = (
@@ -86,7 +86,7 @@ function comparisonsOf(log: VerifiedLog, checkpoint: CheckpointClaims): Comparis
   if (announcement !== undefined) {
     compare(announcement.line, 'weightsSha256', checkpoint.weightsSha256, announcement.weightsSha256);
   }
-  if (next !== undefined && next.parametersDigest !== null) {
+  if (next !== undefined) {
     compare(next.line, 'digest of its parameters', checkpoint.parametersDigest, next.parametersDigest);
   }
   return comparisons;

@@ -14,7 +14,7 @@ import {
   type RunConfig,
   runConfigSchema,
 } from '../config/index.ts';
-import type { CheckpointedRecord, CommittedRecord, OpenedRecord } from './record.ts';
+import type { CheckpointedRecord, CommittedRecord, OpenedRecord, SkippedRecord } from './record.ts';
 import type { ScannedRecord, TornTail } from './scan.ts';
 import { EMPTY_HISTORY, type HistorySummary } from './sequence.ts';
 
@@ -29,7 +29,7 @@ export interface LogVerifierOptions {
   readonly checkpointSteps: ReadonlySet<number>;
 }
 
-/** What the log says of one committed step, for a checkpoint to be compared with. */
+/** What the log says of one step, for its checkpoint to be compared with. */
 export interface StepClaims {
   readonly line: number;
   /** Real tokens of all steps up to and including this one. */
@@ -38,6 +38,12 @@ export interface StepClaims {
   readonly gradientDigest: string | null;
   /** Of the parameters that the step started from; likewise. */
   readonly parametersDigest: string | null;
+}
+
+/** The first commit after a step: since steps that are skipped change nothing, it started from that step's parameters. */
+export interface NextCommit {
+  readonly line: number;
+  readonly parametersDigest: string;
 }
 
 /** The first record that announced a step's checkpoint. */
@@ -53,8 +59,10 @@ export interface VerifiedLog {
   readonly history: HistorySummary;
   /** Slots of all committed steps. */
   readonly numSlots: number;
-  /** The steps that have a checkpoint, and the step after each, as far as they are committed. */
+  /** By step, of those that have a checkpoint, as far as they are over. */
   readonly claims: ReadonlyMap<number, StepClaims>;
+  /** Likewise, as far as there is one. */
+  readonly nextCommits: ReadonlyMap<number, NextCommit>;
   /** By step, those that are no longer kept too. */
   readonly announced: ReadonlyMap<number, Announcement>;
   /** What follows the last whole record; null when nothing does. */
@@ -65,6 +73,9 @@ export interface VerifiedLog {
 export class LogVerifier {
   readonly #options: LogVerifierOptions;
   readonly #claims = new Map<number, StepClaims>();
+  readonly #nextCommits = new Map<number, NextCommit>();
+  /** The oldest step that has the parameters of the newest one. */
+  #unchangedSince = 0;
   readonly #announced = new Map<number, Announcement>();
   #config: RunConfig | null = null;
   #history: HistorySummary = EMPTY_HISTORY;
@@ -88,7 +99,7 @@ export class LogVerifier {
         this.#committed(record, line, history.tokens);
         break;
       case 'skipped':
-        this.#claim(record.step, line, history.tokens, { gradientDigest: null, parametersDigest: null });
+        this.#skipped(record, line, history.tokens);
         break;
       case 'checkpointed':
         this.#checkpointed(record, line);
@@ -112,6 +123,7 @@ export class LogVerifier {
       history: this.#history,
       numSlots: this.#numSlots,
       claims: this.#claims,
+      nextCommits: this.#nextCommits,
       announced: this.#announced,
       tail,
     };
@@ -143,6 +155,23 @@ export class LogVerifier {
     this.#expect(line, step, 'learningRate', learningRate, rate, 'the rate of the schedule');
     this.#numSlots += slots.length;
     this.#claim(step, line, tokensSeen, { gradientDigest, parametersDigest });
+    const { checkpointSteps } = this.#options;
+    for (let earlier = this.#unchangedSince; earlier < step; earlier += 1) {
+      if (checkpointSteps.has(earlier)) this.#nextCommits.set(earlier, { line, parametersDigest });
+    }
+    this.#unchangedSince = step;
+  }
+
+  #skipped({ step, slot }: SkippedRecord, line: number, tokensSeen: number): void {
+    assert(this.#config !== null, 'the order of records has "opened" come first');
+    const { optimizer, step: stepConfig } = this.#config;
+    const allowed = optimizer.onNotFinite === 'skip' ? 'skipped' : 'committed';
+    this.#expect(line, step, 'kind', 'skipped', allowed, 'optimizer.onNotFinite of the run');
+    const last = stepConfig.microBatches - 1;
+    if (slot !== null) {
+      this.#expect(line, step, 'slot', slot, Math.min(slot, last), 'step.microBatches of the run');
+    }
+    this.#claim(step, line, tokensSeen, { gradientDigest: null, parametersDigest: null });
   }
 
   #claim(
@@ -151,9 +180,7 @@ export class LogVerifier {
     tokensSeen: number,
     digests: Pick<StepClaims, 'gradientDigest' | 'parametersDigest'>,
   ): void {
-    const { checkpointSteps } = this.#options;
-    if (!checkpointSteps.has(step) && !checkpointSteps.has(step - 1)) return;
-    this.#claims.set(step, { line, tokensSeen, ...digests });
+    if (this.#options.checkpointSteps.has(step)) this.#claims.set(step, { line, tokensSeen, ...digests });
   }
 
   /** A resumed run may store a step's checkpoint again; the weights are the same or the promise is broken. */

@@ -5,7 +5,7 @@
  */
 import { messageOf, PhiloxRng } from '../base/index.ts';
 import { deadlinesFrom } from '../config/index.ts';
-import { type CoordinatorSettings, members, type Outcome } from '../coordinator/index.ts';
+import type { CoordinatorSettings, Outcome } from '../coordinator/index.ts';
 import type { CoordinatorMessage, WorkerMessage } from '../protocol/index.ts';
 import type { UploadOrder } from '../worker/index.ts';
 import { SimulatedCoordinator } from './coordinator.ts';
@@ -39,7 +39,7 @@ export const FAULTS = [
   'drain',
   /** A device is slow for a while. */
   'slow',
-  /** A device gets an update wrong; only as the last fault, while most of the others hold the state. */
+  /** A device gets an update wrong; only as the last fault, while most of the others can tell. */
   'corrupt',
   /** The connection of two workers breaks, and takes frames along that nobody misses but the receiver. */
   'resetPeer',
@@ -113,6 +113,8 @@ export class SimulatedCluster implements Surroundings {
       ...{ parts, settings, oracle, rng: this.#rng },
       note: (line) => this.note(line),
       send: (to, message) => this.#sendControl(to, message),
+      isCorrupt: (incarnation) =>
+        this.workers.some(({ name, isCorrupt }) => name === incarnation && isCorrupt),
       onCrashed: () => this.#onCoordinatorCrashed(),
     });
     for (let count = 0; count < numWorkers; count += 1) this.#startWorker();
@@ -320,9 +322,14 @@ export class SimulatedCluster implements Surroundings {
   /** Whether there is something to break. */
   #canInflict(fault: Fault, victim: SimulatedWorker, left: readonly Fault[]): boolean {
     switch (fault) {
-      case 'corrupt':
+      case 'corrupt': {
         // What is left of the others must be the majority whatever becomes of them.
-        return left.length === 1 && this.#holders().length >= 3 && this.#holders().includes(victim.name);
+        const vouching = this.#vouching();
+        return left.length === 1 && vouching.length >= 3 && vouching.includes(victim.name);
+      }
+      case 'drain':
+        // Rarely is one on its way in while a step is reduced: that is worth some waiting.
+        return this.#faultTries > FAULT_TRIES_MAX / 2 || this.#inPhase('following').length > 0;
       case 'losePlace':
         return this.queue.heldBy(victim.name).length > 0;
       case 'damage':
@@ -377,9 +384,7 @@ export class SimulatedCluster implements Surroundings {
         victim.toWorker.loseOldest(rng);
         return;
       case 'drain':
-        if (rng.nextInt(2) === 0) victim.post({ type: 'drainRequested' });
-        else this.coordinator.post({ type: 'drainRequested', incarnation: victim.name });
-        this.#startWorker();
+        this.#drain(victim);
         return;
       case 'slow':
         victim.computesAtMs = this.nowMs + this.#someTime();
@@ -393,6 +398,16 @@ export class SimulatedCluster implements Surroundings {
         return;
       }
     }
+  }
+
+  /** The coordinator asks one that is still on its way in, if there is any; else the victim is asked, by either. */
+  #drain(victim: SimulatedWorker): void {
+    const { workers } = this.coordinator.state;
+    const following = this.#inPhase('following').find((name) => !workers.get(name)!.isDraining);
+    if (following === undefined && this.#rng.nextInt(2) === 0) victim.post({ type: 'drainRequested' });
+    else this.coordinator.post({ type: 'drainRequested', incarnation: following ?? victim.name });
+    // Who takes its place is there before it has gone, and no crowd: signs of life would be all there is to hear.
+    if (this.#alive().length <= this.#options.numWorkers) this.#startWorker();
   }
 
   #partition(victim: SimulatedWorker): void {
@@ -410,12 +425,21 @@ export class SimulatedCluster implements Surroundings {
     }
   }
 
-  /** Workers that are awake and hold the state. */
-  #holders(): string[] {
-    const holding = new Set(members(this.coordinator.state).map(({ incarnation }) => incarnation));
+  /** Workers that are awake and that the coordinator has in this phase. */
+  #inPhase(phase: 'following' | 'member'): string[] {
+    const { workers } = this.coordinator.state;
     return this.workers
-      .filter(({ name, life }) => life === 'alive' && holding.has(name))
+      .filter(({ name, life }) => life === 'alive' && workers.get(name)?.phase === phase)
       .map(({ name }) => name);
+  }
+
+  /** Members that will go on saying what parameters they hold: neither leaving nor on a slow device. */
+  #vouching(): string[] {
+    const { workers } = this.coordinator.state;
+    const isSlow = new Set(
+      this.workers.filter(({ computesAtMs }) => computesAtMs > this.nowMs).map(({ name }) => name),
+    );
+    return this.#inPhase('member').filter((name) => !workers.get(name)!.isDraining && !isSlow.has(name));
   }
 
   /** Links with frames on their way to a worker. */

@@ -12,6 +12,7 @@ import {
   type CoordinatorSettings,
   type CoordinatorState,
   initialState,
+  members,
   type Outcome,
   participants,
 } from '../coordinator/index.ts';
@@ -33,6 +34,8 @@ export interface CoordinatorContext {
   readonly rng: PhiloxRng;
   note(line: string): void;
   send(to: string, message: CoordinatorMessage): void;
+  /** Whether this worker's replica holds other bits than it should. */
+  isCorrupt(incarnation: string): boolean;
   /** The process has died between two effects. */
   onCrashed(): void;
 }
@@ -91,7 +94,8 @@ export class SimulatedCoordinator {
 
   post(event: CoordinatorEvent): void {
     if (!this.isUp) return;
-    const { state, effects } = this.#context.parts.coordinate(this.state, event);
+    const before = this.state;
+    const { state, effects } = this.#context.parts.coordinate(before, event);
     this.state = state;
     for (const effect of effects) {
       if (this.crashesAfter === 0) {
@@ -99,7 +103,7 @@ export class SimulatedCoordinator {
         return;
       }
       if (this.crashesAfter !== null) this.crashesAfter -= 1;
-      this.#carryOut(effect);
+      this.#carryOut(effect, before);
     }
   }
 
@@ -154,10 +158,13 @@ export class SimulatedCoordinator {
     this.#context.send(to, { ...envelope, ...message } as CoordinatorMessage);
   }
 
-  #carryOut(effect: CoordinatorEffect): void {
+  /** `before`: the state that the effect's event met. */
+  #carryOut(effect: CoordinatorEffect, before: CoordinatorState): void {
     switch (effect.type) {
       case 'send':
         if (effect.message.type === 'commit') this.#checkAnnouncement(effect.message);
+        if (effect.message.type === 'skip') this.#checkLogged(effect.message.step);
+        if (effect.message.type === 'stop') this.#checkDismissal(effect.to, before);
         this.#send(effect.to, effect.message);
         return;
       case 'welcome':
@@ -206,6 +213,7 @@ export class SimulatedCoordinator {
         return;
       case 'note':
         this.#context.note(`  note ${effect.event} ${JSON.stringify(effect.fields)}`);
+        if (effect.event === 'workerEntered') this.#checkEntry(String(effect.fields.worker));
         return;
       case 'appendFinished':
         return;
@@ -215,7 +223,7 @@ export class SimulatedCoordinator {
   /** Before anyone hears of a commit it is on disk, and every member has voted in this very attempt. */
   #checkAnnouncement(message: { generation: number; step: number; attempt: number }): void {
     const { step } = message;
-    assert(this.disk.log.length >= step, `the commit of step ${step} is in the log before it is announced`);
+    this.#checkLogged(step);
     const votes = this.#votes.get(attemptKey(message));
     // Whoever was let in by this very event follows from this step on.
     const voters = participants(this.state).filter(
@@ -224,7 +232,27 @@ export class SimulatedCoordinator {
     for (const { incarnation, worker } of voters) {
       assert(votes?.has(incarnation), `step ${step} commits with the vote of ${worker} in this attempt`);
     }
+  }
+
+  #checkLogged(step: number): void {
+    assert(this.disk.log.length >= step, `the end of step ${step} is in the log before it is announced`);
     this.#announcedStep = Math.max(this.#announcedStep, step);
+  }
+
+  /** Whoever leaves politely takes nothing along that nobody else has. */
+  #checkDismissal(to: string, before: CoordinatorState): void {
+    const { activity, stateStep } = this.state;
+    if (activity.phase === 'finished' || before.workers.get(to)?.phase !== 'member') return;
+    const isSafe = members(this.state).length > 0 || this.disk.storedStep === stateStep;
+    assert(isSafe, `the state of step ${stateStep} outlives its last holder`);
+  }
+
+  /** Which replica is broken only the simulation knows; one that was found out must have been healed. */
+  #checkEntry(name: string): void {
+    const worker = [...this.state.workers.values()].find((entered) => entered.worker === name);
+    if (worker === undefined || worker.numQuarantines === 0) return;
+    const isHealed = !this.#context.isCorrupt(worker.incarnation);
+    assert(isHealed, `${name}, quarantined, is healed before it computes again`);
   }
 
   /** Same bits: whatever happened, this step is the one that an undisturbed run would have taken. */

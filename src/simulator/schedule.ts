@@ -13,6 +13,8 @@ import { type Parts, REAL_PARTS } from './parts.ts';
 const MOVES_MAX = 8000;
 const WORKERS_MAX = 4;
 const FAULTS_MAX = 12;
+/** All but the one that comes last if at all. */
+const ANYWHERE = FAULTS.filter((fault) => fault !== 'corrupt');
 
 export interface Schedule {
   readonly seed: number;
@@ -27,13 +29,18 @@ export interface Schedule {
 
 export function scheduleOf(seed: number): Schedule {
   const rng = new PhiloxRng({ seed, stream: 'sampling', substream: 2, step: 0, slot: 0 });
+  const faults: Fault[] = Array.from(
+    { length: rng.nextInt(FAULTS_MAX + 1) },
+    () => ANYWHERE[rng.nextInt(ANYWHERE.length)]!,
+  );
+  if (rng.nextInt(4) === 0) faults.push('corrupt');
   return {
     seed,
     numWorkers: 1 + rng.nextInt(WORKERS_MAX),
     microBatches: 1 + rng.nextInt(9),
     checkpointEvery: 1 + rng.nextInt(4),
     skipsStep: rng.nextInt(3) === 0,
-    faults: Array.from({ length: rng.nextInt(FAULTS_MAX + 1) }, () => FAULTS[rng.nextInt(FAULTS.length)]!),
+    faults,
   };
 }
 

@@ -42,8 +42,8 @@ export interface Move {
 }
 
 type Task =
-  | { readonly kind: 'prepare' | 'initialize' | 'adopt' | 'discard' }
-  | { readonly kind: 'load'; readonly step: number }
+  | { readonly kind: 'prepare' | 'initialize' | 'discard' }
+  | { readonly kind: 'adopt' | 'load'; readonly step: number }
   | {
       readonly kind: 'compute';
       readonly id: string;
@@ -255,7 +255,7 @@ export class SimulatedWorker {
         return;
       case 'loadState':
         if (effect.source === 'initial') this.#tasks.push({ kind: 'initialize' });
-        else if (effect.source === 'held') this.#tasks.push({ kind: 'adopt' });
+        else if (effect.source === 'held') this.#tasks.push({ kind: 'adopt', step: effect.step });
         else {
           this.#step = null;
           this.#tasks.push({ kind: 'load', step: effect.step });
@@ -296,6 +296,8 @@ export class SimulatedWorker {
         return;
       case 'setAside':
         this.#setAside.set(effect.step, this.#cluster.oracle.digest(this.reader.reduced));
+        // The one that is being applied is still there.
+        assert(this.#setAside.size <= BACKLOG_MAX + 1, `${this.name} has room for what it sets aside`);
         return;
       case 'keepSetAside':
         for (const step of this.#setAside.keys()) {
@@ -368,11 +370,12 @@ export class SimulatedWorker {
         this.post({ type: 'computePrepared', backlogMax: BACKLOG_MAX });
         return;
       case 'initialize':
+        this.isCorrupt = false;
         this.#load(0, INITIAL);
         return;
       case 'adopt':
-        assert(this.#step !== null, 'the replica holds the state that it is to go on with');
-        this.#load(this.#step, this.#parameters);
+        assert(this.#step === task.step, `${this.name} goes on with ${task.step}, which it holds`);
+        this.#load(task.step, this.#parameters);
         return;
       case 'discard':
         this.#store.clear();

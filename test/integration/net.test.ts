@@ -57,25 +57,39 @@ async function startServer() {
   const refused = new Recorder<string>();
   const unreachable = new Recorder<string>();
   const disconnects = new Recorder<void>();
+  const lost = new Recorder<string>();
   const server = await ControlServer.bind('tcp://127.0.0.1:*', KEY, workerMessageSchema, HEARTBEAT_LIMIT_MS, {
     onMessage: messages.record,
     onRefused: refused.record,
     onUnreachable: unreachable.record,
+    onMessagesLost: lost.record,
     onDisconnect: disconnects.record,
   });
   closing.push(() => server.close());
-  return { server, messages, refused, unreachable, disconnects };
+  return { server, messages, refused, unreachable, disconnects, lost };
 }
 
 function startClient(endpoint: string, incarnation: string, key = KEY) {
   const messages = new Recorder<CoordinatorMessage>();
   const refused = new Recorder<string>();
+  const lost = new Recorder<void>();
   const client = new ControlClient(endpoint, incarnation, key, coordinatorMessageSchema, {
     onMessage: messages.record,
     onRefused: refused.record,
+    onMessagesLost: lost.record,
   });
   closing.push(() => client.close());
-  return { client, messages, refused };
+  return { client, messages, refused, lost };
+}
+
+/** A worker's end of a control link, made by hand: its messages have whatever numbers it likes. */
+function startDealer(endpoint: string, incarnation: string) {
+  const dealer = new zmq.Dealer({ routingId: incarnation, linger: 0 });
+  closing.push(() => dealer.close());
+  dealer.connect(endpoint);
+  const say = (seq: unknown, message: object = leaving(incarnation, `${seq}`)) =>
+    dealer.send(seal(KEY, { seq, message }));
+  return { dealer, say };
 }
 
 /** The server still takes a message and answers it. */
@@ -121,7 +135,7 @@ const GARBAGE: readonly [string, Uint8Array][] = [
 
 describe('the control link', () => {
   test('carries messages both ways, in order', async () => {
-    const { server, messages } = await startServer();
+    const { server, messages, lost } = await startServer();
     const a = startClient(server.endpoint, 'a');
     const b = startClient(server.endpoint, 'b');
     for (let count = 0; count < 200; count += 1) {
@@ -138,6 +152,73 @@ describe('the control link', () => {
       await heard.until(200);
       expect(heard.all).toEqual(Array.from({ length: 200 }, (_, count) => stop(`${name} ${count}`)));
     }
+    expect([...lost.all, ...a.lost.all, ...b.lost.all]).toEqual([]);
+  });
+
+  test('tells of messages that a worker has sent and that never came', async () => {
+    const { server, messages, lost } = await startServer();
+    const gappy = startDealer(server.endpoint, 'gappy');
+    const whole = startDealer(server.endpoint, 'whole');
+    for (const seq of [1, 2, 4, 5]) await gappy.say(seq);
+    // What comes after the gap is handed on: the news of the gap is ahead of it.
+    for (const seq of [1, 2, 3, 4]) await whole.say(seq);
+    await messages.until(8);
+    expect(lost.all).toEqual(['gappy']);
+    // A number that comes again is no better than one that does not come.
+    await gappy.say(5);
+    await messages.until(9);
+    expect(lost.all).toEqual(['gappy', 'gappy']);
+  });
+
+  test('takes the first number of a worker as it is: the ones before went to another process', async () => {
+    const { server, messages, lost } = await startServer();
+    const { say } = startDealer(server.endpoint, 'veteran');
+    for (const seq of [71, 72]) await say(seq);
+    await messages.until(2);
+    expect(lost.all).toEqual([]);
+  });
+
+  describe('at a worker', () => {
+    /** A coordinator's end, made by hand. */
+    async function startRouter(incarnation: string) {
+      const router = new zmq.Router({ linger: 0, mandatory: true });
+      closing.push(() => router.close());
+      await router.bind('tcp://127.0.0.1:*');
+      const worker = startClient(router.lastEndpoint!, incarnation);
+      worker.client.send(leaving(incarnation));
+      await router.receive();
+      const say = (seq: number, from = 'server') =>
+        router.send([
+          incarnation,
+          ...seal(KEY, { seq, message: { ...stop(`${from} ${seq}`), incarnation: from } }),
+        ]);
+      return { ...worker, say };
+    }
+
+    test('tells of messages of the coordinator that never came', async () => {
+      const { say, messages, lost } = await startRouter('a');
+      for (const seq of [1, 2, 4, 5]) await say(seq);
+      await messages.until(4);
+      expect(lost.all).toHaveLength(1);
+    });
+
+    test('misses the first as well', async () => {
+      const { say, messages, lost } = await startRouter('a');
+      await say(2);
+      await messages.until(1);
+      expect(lost.all).toHaveLength(1);
+    });
+
+    test('takes the numbers of another coordinator process from the beginning', async () => {
+      const { say, messages, lost } = await startRouter('a');
+      for (const seq of [1, 2]) await say(seq);
+      for (const seq of [1, 2]) await say(seq, 'successor');
+      await messages.until(4);
+      expect(lost.all).toEqual([]);
+      await say(4, 'successor');
+      await messages.until(5);
+      expect(lost.all).toHaveLength(1);
+    });
   });
 
   test('refuses another token at both ends, and counts it', async () => {
@@ -164,25 +245,24 @@ describe('the control link', () => {
 
   test('refuses frames with too few or useless parts, sealed nonsense, and serves on', async () => {
     const cluster = await startServer();
-    const dealer = new zmq.Dealer({ routingId: 'odd', linger: 0 });
-    closing.push(() => dealer.close());
-    dealer.connect(cluster.server.endpoint);
+    const { dealer, say } = startDealer(cluster.server.endpoint, 'odd');
     await dealer.send(['alone']);
     await dealer.send([Buffer.alloc(100, 1), Buffer.alloc(16, 2)]);
     await dealer.send([Buffer.alloc(0), Buffer.alloc(0), Buffer.alloc(0), Buffer.alloc(0)]);
-    await dealer.send(seal(KEY, { type: 'no such type' }));
+    await say(1, { ...leaving('odd'), type: 'no such type' });
     await dealer.send(seal(KEY, [1, 2, 3]));
-    await cluster.refused.until(5);
+    // A message without its number, and with one that is none.
+    await dealer.send(seal(KEY, leaving('odd')));
+    for (const seq of [0, -1, 1.5, '1', null]) await say(seq);
+    await cluster.refused.until(11);
     expect(cluster.messages.all).toEqual([]);
     await expectServing(cluster);
   });
 
   test('throws out a sender of oversized frames, and serves on', async () => {
     const cluster = await startServer();
-    const dealer = new zmq.Dealer({ routingId: 'big', linger: 0 });
-    closing.push(() => dealer.close());
-    dealer.connect(cluster.server.endpoint);
-    await dealer.send(seal(KEY, leaving('big')));
+    const { dealer, say } = startDealer(cluster.server.endpoint, 'big');
+    await say(1);
     expect(await cluster.messages.next()).toMatchObject({ incarnation: 'big' });
     const body = Buffer.alloc(BODY_BYTES_MAX + 1, 1);
     await dealer.send([body, Buffer.alloc(16)]);
@@ -212,6 +292,7 @@ describe('the control link', () => {
         onMessage() {},
         onRefused() {},
         onUnreachable() {},
+        onMessagesLost() {},
         onDisconnect() {},
       });
     await expect(bind(server.endpoint)).rejects.toMatchObject({

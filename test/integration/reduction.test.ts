@@ -13,6 +13,7 @@ import { FragmentStore } from '../../src/worker/fragment-store.ts';
 import { Reduction } from '../../src/worker/reduction.ts';
 import type { SharedState } from '../../src/worker/thread-messages.ts';
 import { emptyFloats, firstDifference, randomFloats } from '../support/floats.ts';
+import { addSlot } from '../support/fragment-slots.ts';
 import { flushIntoTwin } from '../support/kernel-twins.ts';
 import { naiveSum, naiveTree } from '../support/naive-reduction.ts';
 import { Recorder } from '../support/waiting.ts';
@@ -60,7 +61,7 @@ async function startRanks(options: {
   return receivers.map((receiver, rank) => {
     const store = new FragmentStore(kernels, floats, slotOwners.length);
     slotOwners.forEach((owner, slot) => {
-      if (owner === rank) store.add(slot, (target) => target.set(leaves[slot]!));
+      if (owner === rank) addSlot(store, slot, leaves[slot]!);
     });
     const state = newState(floats);
     const senders = new Map<string, PeerSender>();

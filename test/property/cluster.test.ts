@@ -14,24 +14,26 @@ function schedules(faults: fc.Arbitrary<Fault>): fc.Arbitrary<Schedule> {
     numWorkers: fc.integer({ min: 1, max: 4 }),
     microBatches: fc.integer({ min: 1, max: 9 }),
     checkpointEvery: fc.integer({ min: 1, max: 4 }),
+    skipsStep: fc.boolean(),
     faults: fc.array(faults, { maxLength: 12 }),
     seed: fc.nat(2 ** 31 - 1),
   });
 }
 
 describe('a cluster', () => {
-  test('without faults ends with the same log, however many workers took part', () => {
-    const logs = [1, 2, 3, 4].map((numWorkers) => {
-      const schedule = { numWorkers, microBatches: 8, checkpointEvery: 2, faults: [], seed: numWorkers };
-      return runSchedule(schedule, { oracle }).coordinator.disk.log.map(
-        ({ generation: _g, attempt: _a, slots, ...bits }) => ({
-          ...bits,
-          slots: slots.map(({ worker: _w, ...result }) => result),
-        }),
-      );
-    });
-    for (const log of logs) expect(log).toEqual(logs[0]);
-  });
+  test.each([false, true])(
+    'without faults ends with the same log, however many workers took part; skipping: %s',
+    (skipsStep) => {
+      const logs = [1, 2, 3, 4].map((numWorkers) => {
+        const size = { numWorkers, microBatches: 8, checkpointEvery: 2, skipsStep };
+        const { coordinator } = runSchedule({ ...size, faults: [], seed: numWorkers }, { oracle });
+        return coordinator.disk.log.map(({ step, outcome }) => ({ step, outcome }));
+      });
+      for (const log of logs) expect(log).toEqual(logs[0]);
+      const skipped = logs[0]!.filter(({ outcome }) => outcome.kind === 'skipped');
+      expect(skipped.map(({ step }) => step)).toEqual(skipsStep ? [3] : []);
+    },
+  );
 
   test.each(FAULTS)('keeps its promises under any number of: %s', (fault) => {
     fc.assert(

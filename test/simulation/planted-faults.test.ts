@@ -14,7 +14,7 @@ import {
 } from '../../src/simulator/index.ts';
 import { PLANTED_FAULTS } from '../support/planted-faults.ts';
 
-/** Most are found within 60; the rarest needs an upload that is slower than a whole step and a lost worker. */
+/** Most are found within 60; the rarest needs a joiner that is asked to leave while a step is reduced. */
 const SCHEDULES_MAX = 3000;
 
 const oracle = new Oracle(createKernels());

@@ -6,8 +6,8 @@ import { temporaryFolder } from './temporary-folder.ts';
 
 const ROOT = join(import.meta.dirname, '..', '..');
 
-/** Compiles the named rooms and what they import; returns the folder that stands for `src`. */
-export async function compiledSource(rooms: readonly string[]): Promise<string> {
+/** Compiles the named rooms or files and what they import; returns the folder that stands for `src`. */
+export async function compiledSource(names: readonly string[]): Promise<string> {
   const folder = await temporaryFolder();
   const outDir = join(folder, 'out');
   await symlink(join(ROOT, 'node_modules'), join(folder, 'node_modules'));
@@ -20,7 +20,7 @@ export async function compiledSource(rooms: readonly string[]): Promise<string> 
       typeRoots: [join(ROOT, 'node_modules', '@types')],
     },
     include: [],
-    files: rooms.map((room) => join(ROOT, 'src', room, 'index.ts')),
+    files: names.map((name) => join(ROOT, 'src', name.endsWith('.ts') ? name : join(name, 'index.ts'))),
   };
   await writeFile(join(folder, 'tsconfig.json'), JSON.stringify(config));
   execFileSync(join(ROOT, 'node_modules', '.bin', 'tsc'), ['-p', folder], { stdio: 'inherit' });

@@ -10,11 +10,12 @@ import {
   type CoordinatorSettings,
   type CoordinatorState,
   initialState,
-  type RecordedStep,
   transition,
 } from '../../src/coordinator/index.ts';
+import type { Failure } from '../../src/coordinator/state.ts';
 import {
   type CoordinatorMessage,
+  type HeldState,
   type Job,
   jobId,
   PROTOCOL_VERSION,
@@ -33,8 +34,11 @@ export const SETTINGS: CoordinatorSettings = {
   heartbeatLimitMs: 1000,
 };
 export const LAYOUT = [{ name: 'weight', shape: [10, 10] }];
+/** So little that taking slots back never pays; tests about that take longer. */
+const SLOT_MS = 1;
 export const DIGEST_A = 'a'.repeat(32);
 export const DIGEST_B = 'b'.repeat(32);
+export const DIGEST_C = 'c'.repeat(32);
 
 type Distribute<M> = M extends unknown ? Omit<M, 'generation' | 'step' | 'attempt'> : never;
 /** A worker's message without what the script fills in. */
@@ -56,10 +60,10 @@ export class CoordinatorScript {
 
   constructor(
     settings: Partial<CoordinatorSettings> = {},
-    from: { step?: number; recorded?: ReadonlyMap<number, RecordedStep>; layoutKey?: string } = {},
+    from: Partial<Parameters<typeof initialState>[1]> = {},
   ) {
-    const { step = 0, recorded = new Map(), layoutKey = null } = from;
-    this.state = initialState({ ...SETTINGS, ...settings }, { step, recorded, layoutKey });
+    const { step = 0, recorded = new Map(), lastWorkers = [], layoutKey = null } = from;
+    this.state = initialState({ ...SETTINGS, ...settings }, { step, recorded, lastWorkers, layoutKey });
   }
 
   event(event: CoordinatorEvent): readonly CoordinatorEffect[] {
@@ -90,11 +94,19 @@ export class CoordinatorScript {
 
   hello(name: string): readonly CoordinatorEffect[] {
     const peerEndpoint = `tcp://127.0.0.1:1/${name}`;
-    return this.say(name, { type: 'hello', name, host: 'host', pid: 1, peerEndpoint });
+    return this.say(name, { type: 'hello', name, formerly: null, host: 'host', pid: 1, peerEndpoint });
   }
 
-  prepared(name: string, layout = LAYOUT): readonly CoordinatorEffect[] {
-    return this.say(name, { type: 'prepared', device: 'cpu', engineVersion: '1', layout });
+  prepared(name: string, layout = LAYOUT, held: HeldState | null = null): readonly CoordinatorEffect[] {
+    return this.say(name, { type: 'prepared', device: 'cpu', engineVersion: '1', layout, held });
+  }
+
+  /** The process that was `formerly` this incarnation greets and has prepared, with what it has kept. */
+  comeBack(incarnation: string, formerly: string, held: HeldState | null): readonly CoordinatorEffect[] {
+    const name = formerly.split('/')[0]!;
+    const peerEndpoint = `tcp://127.0.0.1:1/${incarnation}`;
+    this.say(incarnation, { type: 'hello', name, formerly, host: 'host', pid: 1, peerEndpoint });
+    return this.prepared(incarnation, LAYOUT, held);
   }
 
   ready(name: string, parametersDigest = DIGEST_A, about: About = {}): readonly CoordinatorEffect[] {
@@ -118,8 +130,17 @@ export class CoordinatorScript {
     name: string,
     job: Job,
     results: readonly SlotResult[] = resultsOf(job),
+    milliseconds = results.length * SLOT_MS,
   ): readonly CoordinatorEffect[] {
-    return this.say(name, { type: 'computed', job: jobId(job), results: [...results], milliseconds: 10 });
+    return this.say(name, { type: 'computed', job: jobId(job), results: [...results], milliseconds });
+  }
+
+  handBack(name: string, job: Job, first: number): readonly CoordinatorEffect[] {
+    return this.say(name, { type: 'handedBack', job: jobId(job), first });
+  }
+
+  notFinite(name: string, about: About = {}): readonly CoordinatorEffect[] {
+    return this.say(name, { type: 'notFinite', slot: 2, reason: 'loss is NaN' }, about);
   }
 
   /** The named workers take the jobs in the queue in turn and compute them. */
@@ -133,7 +154,12 @@ export class CoordinatorScript {
     return this.effects;
   }
 
-  vote(name: string, gradientDigest = DIGEST_B, parametersDigest = DIGEST_A, about: About = {}) {
+  vote(
+    name: string,
+    gradientDigest = DIGEST_B,
+    parametersDigest: string | null = DIGEST_A,
+    about: About = {},
+  ) {
     return this.say(name, { type: 'vote', gradientDigest, parametersDigest, times: null }, about);
   }
 
@@ -153,13 +179,24 @@ export class CoordinatorScript {
   }
 
   /** A worker has uploaded its part of the checkpoint in flight. */
-  uploaded(name: string, about: About = {}): readonly CoordinatorEffect[] {
+  uploaded(name: string, about: About = {}, parametersDigest = DIGEST_A): readonly CoordinatorEffect[] {
     const { checkpoint } = this.state;
     return this.say(
       name,
-      { type: 'uploaded' },
+      { type: 'uploaded', parametersDigest },
       { step: checkpoint?.step, attempt: checkpoint?.attempt, ...about },
     );
+  }
+
+  /** All parts of the checkpoint in flight come in, and it is stored. */
+  store(): readonly CoordinatorEffect[] {
+    const { step, pending } = this.state.checkpoint!;
+    for (const name of pending) this.uploaded(name);
+    return this.event({ type: 'checkpointStored', step });
+  }
+
+  tick(nowMs: number): readonly CoordinatorEffect[] {
+    return this.event({ type: 'tick', nowMs });
   }
 
   uploadFailed(name: string, about: About = {}): readonly CoordinatorEffect[] {
@@ -171,6 +208,11 @@ export class CoordinatorScript {
   /** What the last event had said to a worker, by type. */
   told<Type extends CoordinatorMessage['type']>(name: string, type: Type): ToldMessage<Type>[] {
     return toldIn(this.effects, name, type);
+  }
+
+  /** Events of the last notes. */
+  get notes(): string[] {
+    return this.effects.flatMap((effect) => (effect.type === 'note' ? [effect.event] : []));
   }
 
   /** The kinds of the last effects in order, messages as `type>worker`, notes left out. */
@@ -199,6 +241,18 @@ function toldIn<Type extends CoordinatorMessage['type']>(
       ? [effect.message as ToldMessage<Type>]
       : [],
   );
+}
+
+/** Why the run has ended, if it has failed just now. */
+export function failureOf({ effects }: CoordinatorScript): Failure | null {
+  const finish = effects.find(({ type }) => type === 'finish');
+  return finish?.type === 'finish' && finish.outcome.kind === 'failed' ? finish.outcome.failure : null;
+}
+
+export function slotsOf(jobs: readonly Job[]): number[] {
+  return jobs
+    .flatMap(({ first, count }) => Array.from({ length: count }, (_, place) => first + place))
+    .sort((a, b) => a - b);
 }
 
 /** What computing a job would give: each slot its own numbers. */

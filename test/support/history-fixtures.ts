@@ -34,6 +34,13 @@ export function committed(step: number, numSlots = 4): CommittedRecord {
   };
 }
 
+export function skipped(step: number): Extract<HistoryRecord, { kind: 'skipped' }> {
+  return {
+    ...{ kind: 'skipped', step, generation: 1, slot: 2, worker: 'worker-1' },
+    ...{ reason: 'the gradient holds a value that is not finite', time: TIME },
+  };
+}
+
 export function checkpointed(step: number): HistoryRecord {
   return { kind: 'checkpointed', step, weightsSha256: 'ef'.repeat(32), time: TIME };
 }

@@ -6,13 +6,13 @@ import {
   PROTOCOL_VERSION,
   type Said,
 } from '../../src/protocol/index.ts';
-import {
-  initialLifecycle,
-  type LifecycleEffect,
-  type LifecycleEvent,
-  type LifecycleState,
-  transition,
-} from '../../src/worker/lifecycle.ts';
+import { initialLifecycle, transition } from '../../src/worker/lifecycle.ts';
+import type {
+  LifecycleEffect,
+  LifecycleEvent,
+  LifecycleState,
+  TakingPart,
+} from '../../src/worker/lifecycle-state.ts';
 
 type Distribute<M> = M extends unknown ? Omit<M, 'generation' | 'step' | 'attempt'> : never;
 type Told = Distribute<Said<CoordinatorMessage>>;
@@ -33,11 +33,15 @@ export const WELCOME: Extract<Told, { type: 'welcome' }> = {
   httpUrl: 'http://h',
 };
 
+/** Gradients that may wait for the replica. */
+export const BACKLOG_MAX = 2;
+
 export class LifecycleScript {
   state: LifecycleState = initialLifecycle({
     incarnation: 'me',
     coordinatorLimitMs: 10_000,
     helloIntervalMs: 500,
+    backlogMax: 0,
   });
   /** Effects of the last event. */
   effects: readonly LifecycleEffect[] = [];
@@ -60,25 +64,52 @@ export class LifecycleScript {
     });
   }
 
+  /** Welcomed and prepared: the next order makes it take part. */
+  prepare(): this {
+    this.event({ type: 'tick', nowMs: 1 });
+    this.told(WELCOME, { step: 0 });
+    this.event({ type: 'computePrepared', backlogMax: BACKLOG_MAX });
+    return this;
+  }
+
   /** Up to the first job that is waited for, holding the state of `step`. */
   enter(step = 0): this {
-    this.event({ type: 'tick', nowMs: 1 });
-    this.told(WELCOME, { step });
-    this.event({ type: 'computePrepared' });
-    this.told({ type: 'enter', source: { kind: step === 0 ? 'initial' : 'checkpoint' } }, { step });
+    this.prepare();
+    this.sendIn(step);
     this.event({ type: 'stateLoaded', parametersDigest: digestAt(step) });
     return this;
+  }
+
+  /** Told to load the state of `step` while the run stands at `committedStep`. */
+  sendIn(step: number, committedStep = step): readonly LifecycleEffect[] {
+    const source = step === 0 ? ({ kind: 'initial' } as const) : ({ kind: 'checkpoint', step } as const);
+    return this.told({ type: 'enter', source }, { step: committedStep });
   }
 
   lease(job: Job): readonly LifecycleEffect[] {
     return this.event({ type: 'jobLeased', id: jobId(job), job });
   }
 
-  /** A job from the queue to its results. */
-  compute(job: Job): readonly LifecycleEffect[] {
+  /** A job that was asked for and granted: the compute thread is at it. */
+  begin(job: Job): readonly LifecycleEffect[] {
     this.lease(job);
-    this.told({ type: 'granted', job: jobId(job) }, { step: job.step });
-    return this.event({ type: 'rangeComputed', job: jobId(job), results: [], milliseconds: 5 });
+    return this.told({ type: 'granted', job: jobId(job) }, { step: job.step });
+  }
+
+  slot(job: Job, slot: number): readonly LifecycleEffect[] {
+    const result = { slot, tokens: 3, lossSum: 1.5 };
+    return this.event({ type: 'slotComputed', job: jobId(job), result, milliseconds: 9 });
+  }
+
+  ended(job: Job): readonly LifecycleEffect[] {
+    return this.event({ type: 'rangeEnded', job: jobId(job) });
+  }
+
+  /** A job from the queue to its last result. */
+  compute(job: Job): readonly LifecycleEffect[] {
+    this.begin(job);
+    for (let slot = job.first; slot < job.first + job.count; slot += 1) this.slot(job, slot);
+    return this.ended(job);
   }
 
   reduce(about: About = {}): readonly LifecycleEffect[] {
@@ -95,6 +126,17 @@ export class LifecycleScript {
     return this.told({ type: 'commit', tokens: 7, learningRate: 0.5 }, about);
   }
 
+  /** A reduction of `step` from the order to the commit, without a slot of its own. */
+  take(step: number): readonly LifecycleEffect[] {
+    this.reduce({ step });
+    this.reduced();
+    return this.commit({ step });
+  }
+
+  skip(about: About = {}): readonly LifecycleEffect[] {
+    return this.told({ type: 'skip', reason: 'a gradient is not finite' }, about);
+  }
+
   applied(step: number): readonly LifecycleEffect[] {
     return this.event({ type: 'applied', step, parametersDigest: digestAt(step) });
   }
@@ -108,6 +150,12 @@ export class LifecycleScript {
 
   get phase(): string {
     return this.state.life.phase;
+  }
+
+  get life(): TakingPart {
+    const { life } = this.state;
+    if (life.phase !== 'takingPart') throw new Error(`the worker is ${life.phase}`);
+    return life;
   }
 }
 

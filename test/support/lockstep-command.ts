@@ -65,8 +65,8 @@ export function start(
     finished,
     kill: (signal) => child.kill(signal),
     logged: (event) => {
-      const lines = stderr.split('\n').flatMap((line) => parseLine(line) ?? []);
-      return lines.filter((line) => line.event === event);
+      const lines = stderr.split('\n').map(parseLine);
+      return lines.filter((line): line is Record<string, unknown> => line?.event === event);
     },
     untilLogged: (satisfies) =>
       new Promise((resolve, reject) => {

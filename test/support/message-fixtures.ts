@@ -4,8 +4,10 @@ import {
   type CoordinatorMessage,
   type Envelope,
   type GradientHeader,
+  type HeldState,
   type Job,
   PROTOCOL_VERSION,
+  type StateSource,
   type WorkerMessage,
 } from '../../src/protocol/index.ts';
 
@@ -52,6 +54,17 @@ const results = fc.array(fc.record({ slot: count, tokens: count, lossSum: number
   minLength: 1,
   maxLength: 5,
 });
+const held: fc.Arbitrary<HeldState> = fc.record({
+  step: count,
+  parametersDigest: digest,
+  pending: nullable(fc.record({ step: count, gradientDigest: digest })),
+});
+const source: fc.Arbitrary<StateSource> = fc.oneof(
+  fc.record({ kind: fc.constant('initial' as const) }),
+  fc.record({ kind: fc.constant('checkpoint' as const), step: count }),
+  fc.record({ kind: fc.constant('held' as const) }),
+  fc.record({ kind: fc.constant('pending' as const), tokens: positive, learningRate: number }),
+);
 const times = fc.record({
   data: number,
   compute: number,
@@ -65,6 +78,7 @@ const times = fc.record({
 export const WORKER_MESSAGES: { [Type in WorkerMessage['type']]: fc.Arbitrary<WorkerMessage> } = {
   hello: typed('hello', {
     name: nullable(identifier.map((name) => name.slice(0, 64))),
+    formerly: nullable(identifier),
     host: text,
     pid: count,
     peerEndpoint: text,
@@ -73,8 +87,10 @@ export const WORKER_MESSAGES: { [Type in WorkerMessage['type']]: fc.Arbitrary<Wo
     device: text,
     engineVersion: fc.string({ maxLength: 128 }),
     layout,
+    held: nullable(held),
   }),
   ready: typed('ready', { parametersDigest: digest }),
+  stateFailed: typed('stateFailed', { reason: text }),
   heartbeat: typed('heartbeat', {
     ...{ residentBytes: count, sentBytes: count, receivedBytes: count },
     hears: fc.boolean(),
@@ -85,11 +101,17 @@ export const WORKER_MESSAGES: { [Type in WorkerMessage['type']]: fc.Arbitrary<Wo
     results,
     milliseconds: fc.double({ min: 0, max: 1e12, noNaN: true }),
   }),
+  handedBack: typed('handedBack', { job: identifier, first: count }),
   notFinite: typed('notFinite', { slot: nullable(count), reason: text }),
-  vote: typed('vote', { parametersDigest: digest, gradientDigest: digest, times: nullable(times) }),
+  vote: typed('vote', {
+    parametersDigest: nullable(digest),
+    gradientDigest: digest,
+    times: nullable(times),
+  }),
   reduceFailed: typed('reduceFailed', { reason: text }),
-  uploaded: typed<'uploaded', object>('uploaded', {}),
+  uploaded: typed('uploaded', { parametersDigest: digest }),
   uploadFailed: typed('uploadFailed', { reason: text }),
+  draining: typed<'draining', object>('draining', {}),
   leaving: typed('leaving', { reason: text }),
 };
 
@@ -109,11 +131,12 @@ export const COORDINATOR_MESSAGES: {
   refused: typed('refused', { reason: text }),
   evicted: typed('evicted', { reason: text }),
   heartbeat: typed<'heartbeat', object>('heartbeat', {}),
-  enter: typed('enter', {
-    source: fc.constantFrom({ kind: 'initial' as const }, { kind: 'checkpoint' as const }),
-  }),
+  enter: typed('enter', { source }),
   granted: typed('granted', { job: identifier }),
   denied: typed('denied', { job: identifier, reason: text }),
+  takeBack: typed('takeBack', { job: identifier, first: count }),
+  drain: typed<'drain', object>('drain', {}),
+  quarantined: typed('quarantined', { reason: text }),
   reduce: typed('reduce', {
     members: fc.array(fc.record({ incarnation: identifier, worker: identifier, peerEndpoint: text }), {
       minLength: 1,
@@ -123,6 +146,7 @@ export const COORDINATOR_MESSAGES: {
   }),
   abort: typed('abort', { reason: text }),
   commit: typed('commit', { tokens: positive, learningRate: number }),
+  skip: typed('skip', { reason: text }),
   snapshot: typed('snapshot', { offset: count, length: count }),
   stop: typed('stop', { reason: text }),
 };

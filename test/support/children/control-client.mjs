@@ -9,7 +9,8 @@ const { coordinatorMessageSchema, deriveKey, PROTOCOL_VERSION } = await import(`
 const client = new ControlClient(endpoint, incarnation, deriveKey(token, 'frame'), coordinatorMessageSchema, {
   onMessage: () => process.stdout.write('answered\n'),
   onRefused: (reason) => process.stdout.write(`refused ${reason}\n`),
+  onMessagesLost: () => process.stdout.write('messages were lost\n'),
 });
 const envelope = { protocol: PROTOCOL_VERSION, run: '', incarnation, generation: 0, step: 0, attempt: 0 };
-client.send({ ...envelope, type: 'uploaded' });
+client.send({ ...envelope, type: 'draining' });
 setInterval(() => {}, 1000);

@@ -1,6 +1,6 @@
-/** The life of a checkpoint in the coordinator's machine, and how joiners come in through one. */
+/** The life of a checkpoint in the coordinator's machine. */
 import { describe, expect, test } from 'vitest';
-import { CoordinatorScript } from '../../support/coordinator-script.ts';
+import { CoordinatorScript, DIGEST_B, DIGEST_C } from '../../support/coordinator-script.ts';
 
 /** Step 1 is committed and its checkpoint begun; step 2 is planned unless the run ends with step 1. */
 function uploading(names: readonly string[], settings = {}): CoordinatorScript {
@@ -146,65 +146,41 @@ describe('a checkpoint', () => {
     script.uploadFailed('a');
     expect(script.kinds).toEqual([]);
   });
-});
 
-describe('a joiner', () => {
-  /** Two steps in, nothing stored, a second worker prepared while the first computes. */
-  function joining(): CoordinatorScript {
-    const script = new CoordinatorScript({ totalSteps: 9 });
-    script.enter('a');
-    script.step('a');
-    script.hello('b');
-    script.prepared('b');
-    return script;
-  }
-
-  test('waits for the step under way, has a checkpoint made, and enters with it', () => {
-    const script = joining();
-    expect(script.kinds).toEqual([]);
-    script.step('a');
-    expect(script.kinds).toEqual(['appendCommit', 'commit>a', 'committed', 'beginCheckpoint', 'snapshot>a']);
-    expect(script.phase).toBe('gathering');
-    script.uploaded('a');
-    script.event({ type: 'checkpointStored', step: 2 });
-    expect(script.told('b', 'enter')).toMatchObject([{ step: 2, source: { kind: 'checkpoint' } }]);
-    script.ready('b');
-    expect(script.state.generation).toBe(2);
-    expect(script.queue).toHaveLength(2);
-    for (const job of script.queue) expect(job).toMatchObject({ step: 3, generation: 2 });
+  test('has no part of a replica that lags behind: it would come only when that has caught up', () => {
+    const script = new CoordinatorScript({ minWorkers: 2, totalSteps: 9, checkpointEvery: 1 });
+    script.enter('a', 'b');
+    script.computeAll('a');
+    script.vote('a');
+    script.vote('b', DIGEST_B, null);
+    expect(script.kinds).toContain('snapshot>a');
+    expect(script.kinds).not.toContain('snapshot>b');
+    expect(script.told('a', 'snapshot')).toMatchObject([{ offset: 0, length: 100 }]);
   });
 
-  test('that leaves again keeps nobody waiting', () => {
-    const script = joining();
-    script.step('a');
-    script.lose('b');
-    expect(script.kinds).toEqual(['enqueue']);
-    expect(script.phase).toBe('computing');
+  test('whose parts are of different parameters is not stored: the minority is quarantined', () => {
+    const script = uploading(['a', 'b', 'c']);
+    script.uploaded('a');
+    script.uploaded('b', {}, DIGEST_C);
+    script.uploaded('c');
+    expect(script.kinds.slice(0, 2)).toEqual(['abortCheckpoint', 'quarantined>b']);
+    expect(script.state.workers.get('b')).toMatchObject({ phase: 'following', numQuarantines: 1 });
+    expect(script.all.some(({ type }) => type === 'storeCheckpoint')).toBe(false);
+    // The others make another one, without it and for it.
+    expect(script.state.checkpoint!.pending).toEqual(new Set(['a', 'c']));
   });
 
-  test('enters at once with a checkpoint that is the current state', () => {
-    const script = uploading(['a'], { checkpointEvery: 2 });
-    script.step('a');
-    script.hello('b');
+  test('whose parts are of different parameters, one against one, ends the run', () => {
+    const script = uploading(['a', 'b']);
     script.uploaded('a');
-    script.event({ type: 'checkpointStored', step: 2 });
-    script.prepared('b');
-    script.step('a');
-    // State 3 is another than the stored 2: a new one is made.
-    expect(script.effects).toContainEqual(expect.objectContaining({ type: 'beginCheckpoint', step: 3 }));
-  });
-
-  test('of a run whose members are all lost while a checkpoint is stored enters with that one', () => {
-    const script = uploading(['a']);
-    script.step('a');
-    script.uploaded('a');
-    expect(script.kinds).toEqual(['storeCheckpoint']);
-    script.lose('a');
-    script.hello('b');
-    script.prepared('b');
-    expect(script.told('b', 'enter')).toEqual([]);
-    script.event({ type: 'checkpointStored', step: 1 });
-    expect(script.told('b', 'enter')).toMatchObject([{ step: 1, source: { kind: 'checkpoint' } }]);
-    expect(script.state).toMatchObject({ stateStep: 1, storedStep: 1 });
+    script.uploaded('b', {}, DIGEST_C);
+    expect(script.effects.at(-1)).toMatchObject({
+      type: 'finish',
+      outcome: {
+        kind: 'failed',
+        failure: { code: 'DIVERGED', message: expect.stringContaining('replicas disagree') },
+      },
+    });
+    expect(script.kinds).toContain('abortCheckpoint');
   });
 });

@@ -3,11 +3,15 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import {
   complete,
+  handBack,
   isComplete,
+  isOpen,
   type Ledger,
   lease,
+  noteTakingBack,
   openLedger,
   outcomes,
+  type Reopened,
   reclaim,
   waiting,
 } from '../../../src/coordinator/ledger.ts';
@@ -17,14 +21,14 @@ const open = () => openLedger('run', 7, 3, 8, [1, 1]);
 
 /** Leases to a holder, which must be granted. */
 function leased(ledger: Ledger, index: number, holder: string): Ledger {
-  const verdict = lease(ledger, ledger.ranges[index]!.id, holder);
+  const verdict = lease(ledger, ledger.ranges[index]!.id, holder, 0);
   if (!verdict.granted) throw new Error(verdict.reason);
   return verdict.ledger;
 }
 
 function computed(ledger: Ledger, index: number): Ledger {
   const range = ledger.ranges[index]!;
-  return complete(ledger, range.id, range.holder!, resultsOf(range)) ?? expect.fail('refused');
+  return complete(ledger, range.id, range.holder!, resultsOf(range), 0) ?? expect.fail('refused');
 }
 
 function slotsOf(ledger: Ledger): number[] {
@@ -40,15 +44,19 @@ describe('a lease', () => {
   test('is granted once, and again to who holds it', () => {
     const ledger = leased(open(), 0, 'a');
     const { id } = ledger.ranges[0]!;
-    expect(lease(ledger, id, 'a')).toEqual({ granted: true, ledger });
-    expect(reasonOf(lease(ledger, id, 'b'))).toBe('another worker holds the job');
+    expect(lease(ledger, id, 'a', 0)).toEqual({ granted: true, ledger });
+    expect(reasonOf(lease(ledger, id, 'b', 0))).toBe('another worker holds the job');
     expect(waiting(ledger).map((range) => range.first)).toEqual([4]);
   });
 
   test('is denied for jobs of no plan and for what is computed', () => {
     const ledger = computed(leased(open(), 0, 'a'), 0);
-    expect(reasonOf(lease(ledger, 'run-7-3-9-0-4', 'a'))).toBe('the job belongs to no current plan');
-    expect(reasonOf(lease(ledger, ledger.ranges[0]!.id, 'a'))).toBe('the job is computed already');
+    expect(reasonOf(lease(ledger, 'run-7-3-9-0-4', 'a', 0))).toBe('the job belongs to no current plan');
+    const begun = leased(open(), 0, 'a');
+    const { id } = begun.ranges[0]!;
+    for (const after of [ledger, complete(begun, id, 'a', resultsOf({ first: 0, count: 1 }), 0)!]) {
+      expect(reasonOf(lease(after, id, 'a', 0))).toBe('the job is being computed already');
+    }
   });
 
   test('changes nothing in the ledger it was asked of', () => {
@@ -63,15 +71,32 @@ describe('a completion', () => {
     const ledger = leased(open(), 0, 'a');
     const { id } = ledger.ranges[0]!;
     const results = resultsOf({ first: 0, count: 4 });
-    expect(complete(ledger, id, 'b', results)).toBeNull();
-    expect(complete(open(), id, 'a', results)).toBeNull();
-    expect(complete(ledger, 'run-7-3-0-1-4', 'a', results)).toBeNull();
-    expect(complete(ledger, id, 'a', results.slice(1))).toBeNull();
-    expect(complete(ledger, id, 'a', resultsOf({ first: 1, count: 4 }))).toBeNull();
-    expect(complete(ledger, id, 'a', [...results].reverse())).toBeNull();
-    const done = complete(ledger, id, 'a', results)!;
-    expect(complete(done, id, 'a', results)).toBeNull();
+    expect(complete(ledger, id, 'b', results, 0)).toBeNull();
+    expect(complete(open(), id, 'a', results, 0)).toBeNull();
+    expect(complete(ledger, 'run-7-3-0-1-4', 'a', results, 0)).toBeNull();
+    expect(complete(ledger, id, 'a', results.slice(1), 0)).toBeNull();
+    expect(complete(ledger, id, 'a', resultsOf({ first: 1, count: 4 }), 0)).toBeNull();
+    expect(complete(ledger, id, 'a', resultsOf({ first: 0, count: 5 }), 0)).toBeNull();
+    expect(complete(ledger, id, 'a', [...results].reverse(), 0)).toBeNull();
+    const done = complete(ledger, id, 'a', results, 0)!;
+    expect(complete(done, id, 'a', results, 0)).toBeNull();
     expect(isComplete(done)).toBe(false);
+  });
+
+  test('may come in parts, in slot order, and the clock of the range starts anew with each', () => {
+    let ledger = leased(open(), 0, 'a');
+    const { id } = ledger.ranges[0]!;
+    const results = resultsOf({ first: 0, count: 4 });
+    for (const [place, result] of results.entries()) {
+      expect(isOpen(ledger.ranges[0]!)).toBe(true);
+      // Neither the one before nor the one after next.
+      expect(complete(ledger, id, 'a', [results[place - 1] ?? results[1]!], 0)).toBeNull();
+      ledger = complete(ledger, id, 'a', [result], 10 * place)!;
+      expect(ledger.ranges[0]).toMatchObject({ sinceMs: 10 * place });
+    }
+    expect(ledger.ranges[0]!.results).toEqual(results);
+    expect(isOpen(ledger.ranges[0]!)).toBe(false);
+    expect(isComplete(ledger)).toBe(false);
   });
 
   test('of every range gives each slot’s result with its holder, in slot order', () => {
@@ -93,13 +118,13 @@ describe('reclaiming', () => {
     const { ledger, reopened } = reclaim(before, 8, (holder) => holder === 'a', [1]);
     expect(slotsOf(ledger).sort()).toEqual(ALL);
     expect(reopened.map(({ first, count, holder, results }) => ({ first, count, holder, results }))).toEqual([
-      { first: 0, count: 4, holder: null, results: null },
+      { first: 0, count: 4, holder: null, results: [] },
     ]);
     expect(reopened[0]!.id).not.toBe(before.ranges[0]!.id);
     expect(reopened[0]!.job.generation).toBe(8);
     expect(ledger.ranges.find(({ first }) => first === 4)).toEqual(before.ranges[1]);
     // The dead worker's job, handed out again by the queue, is void.
-    expect(reasonOf(lease(ledger, before.ranges[0]!.id, 'b'))).toBe('the job belongs to no current plan');
+    expect(reasonOf(lease(ledger, before.ranges[0]!.id, 'b', 0))).toBe('the job belongs to no current plan');
   });
 
   test('cuts the slots for those who are left', () => {
@@ -117,12 +142,64 @@ describe('reclaiming', () => {
     const { ledger, reopened } = reclaim(before, 8, (holder) => holder === 'b', [1]);
     expect(reopened.map(({ first, count }) => [first, count])).toEqual([[4, 4]]);
     expect(slotsOf(ledger).sort()).toEqual(ALL);
-    expect(reasonOf(lease(ledger, before.ranges[1]!.id, 'a'))).toBe('the job belongs to no current plan');
+    expect(reasonOf(lease(ledger, before.ranges[1]!.id, 'a', 0))).toBe('the job belongs to no current plan');
   });
 
   test('with every range held by survivors changes nothing', () => {
     const ledger = leased(leased(open(), 0, 'a'), 1, 'c');
     expect(reclaim(ledger, 8, (holder) => holder === 'b', [1])).toEqual({ ledger, reopened: [] });
+  });
+});
+
+describe('handing back', () => {
+  const handed = (ledger: Ledger, index: number, holder: string, first: number) =>
+    handBack(ledger, ledger.ranges[index]!.id, holder, first, 7, [1, 1]);
+
+  test('leaves the holder what it keeps, and plans the rest anew', () => {
+    const before = noteTakingBack(leased(open(), 0, 'a'), open().ranges[0]!.id);
+    const { ledger, reopened } = handed(before, 0, 'a', 1)!;
+    expect(ledger.ranges[0]).toMatchObject({ first: 0, count: 1, holder: 'a', takingBack: false });
+    expect(ledger.ranges[0]!.id).toBe(before.ranges[0]!.id);
+    expect(slotsOf({ ...ledger, ranges: reopened })).toEqual([1, 2, 3]);
+    for (const { holder, job } of reopened) {
+      expect(holder).toBeNull();
+      expect(job.plan).toBe(1);
+    }
+    // The slots that it keeps come in as before; not one more.
+    const { id } = before.ranges[0]!;
+    expect(complete(ledger, id, 'a', resultsOf({ first: 0, count: 2 }), 0)).toBeNull();
+    expect(complete(ledger, id, 'a', resultsOf({ first: 0, count: 1 }), 0)).not.toBeNull();
+  });
+
+  test('of all of a range leaves nothing of it', () => {
+    const before = leased(open(), 0, 'a');
+    const { ledger } = handed(before, 0, 'a', 0)!;
+    expect(ledger.ranges.some(({ id }) => id === before.ranges[0]!.id)).toBe(false);
+    expect(slotsOf(ledger).sort()).toEqual(ALL);
+  });
+
+  test('of nothing ends the request and changes nothing else', () => {
+    const before = leased(open(), 0, 'a');
+    const asked = noteTakingBack(before, before.ranges[0]!.id);
+    expect(asked.ranges[0]!.takingBack).toBe(true);
+    expect(handed(asked, 0, 'a', 4)).toEqual({ ledger: before, reopened: [] });
+  });
+
+  test('is not taken for slots that are in, of others, or beyond the range', () => {
+    const begun = leased(open(), 0, 'a');
+    const { id } = begun.ranges[0]!;
+    const ledger = complete(begun, id, 'a', resultsOf({ first: 0, count: 2 }), 0)!;
+    for (const first of [0, 1, 5]) expect(handed(ledger, 0, 'a', first)).toBeNull();
+    expect(handed(ledger, 0, 'b', 2)).toBeNull();
+    expect(handBack(ledger, 'run-7-3-9-0-4', 'a', 0, 7, [1])).toBeNull();
+    expect(handed(ledger, 0, 'a', 2)).not.toBeNull();
+  });
+
+  test('of a range that waits, by whoever took it from the queue, is of the whole', () => {
+    const ledger = open();
+    expect(handed(ledger, 0, 'a', 1)).toBeNull();
+    const { reopened } = handed(ledger, 0, 'a', 0)!;
+    expect(slotsOf({ ...ledger, ranges: reopened })).toEqual([0, 1, 2, 3]);
   });
 });
 
@@ -134,42 +211,63 @@ test('a step planned anew in another generation shares no job name with its firs
 test('whatever happens, the ranges hold every slot exactly once and names are never used twice', () => {
   const actions = fc.array(
     fc.record({
-      kind: fc.constantFrom('lease', 'complete', 'lose'),
+      kind: fc.constantFrom('lease', 'complete', 'completeAll', 'takeBack', 'handBack', 'lose'),
       worker: fc.constantFrom('a', 'b', 'c'),
       pick: fc.nat(100),
+      from: fc.nat(6),
     }),
-    { maxLength: 60 },
+    { maxLength: 80 },
   );
   fc.assert(
     fc.property(fc.integer({ min: 1, max: 24 }), actions, (microBatches, steps) => {
       let ledger = openLedger('run', 1, 1, microBatches, [1, 2, 3]);
       let generation = 1;
       const named = new Set(ledger.ranges.map(({ id }) => id));
-      for (const { kind, worker, pick } of steps) {
+      /** What each worker has computed and would send: no slot may ever be in two workers' sums. */
+      const sums = new Map<number, string>();
+      const plan = ({ ledger: next, reopened }: Reopened) => {
+        ledger = next;
+        for (const { id } of reopened) {
+          expect(named.has(id)).toBe(false);
+          named.add(id);
+        }
+      };
+      for (const { kind, worker, pick, from } of steps) {
         const range = ledger.ranges[pick % ledger.ranges.length]!;
+        const { id, first, count, results, holder } = range;
         if (kind === 'lease') {
-          const verdict = lease(ledger, range.id, worker);
-          expect(verdict.granted).toBe(
-            range.results === null && (range.holder === null || range.holder === worker),
-          );
+          const verdict = lease(ledger, id, worker, 0);
+          expect(verdict.granted).toBe(results.length === 0 && (holder === null || holder === worker));
           if (verdict.granted) ledger = verdict.ledger;
-        } else if (kind === 'complete') {
-          const next = complete(ledger, range.id, worker, resultsOf(range));
-          expect(next !== null).toBe(range.holder === worker && range.results === null);
-          ledger = next ?? ledger;
+        } else if (kind === 'complete' || kind === 'completeAll') {
+          const numNew = kind === 'complete' ? 1 : count - results.length;
+          const next = first + results.length;
+          const computed = resultsOf({ first: next, count: numNew });
+          const after = complete(ledger, id, worker, computed, 0);
+          expect(after !== null).toBe(holder === worker && results.length + numNew <= count);
+          ledger = after ?? ledger;
+          if (after !== null) for (const { slot } of computed) sums.set(slot, worker);
+        } else if (kind === 'takeBack') {
+          ledger = noteTakingBack(ledger, id);
+        } else if (kind === 'handBack') {
+          const result = handBack(ledger, id, worker, first + from, generation, [1, 1]);
+          const isHolders = holder === worker && from >= results.length && from <= count;
+          expect(result !== null).toBe(isHolders || (holder === null && from === 0));
+          if (result !== null) plan(result);
         } else {
           generation += 1;
-          const result = reclaim(ledger, generation, (holder) => holder === worker, [1, 1]);
-          ledger = result.ledger;
-          for (const { id } of result.reopened) {
-            expect(named.has(id)).toBe(false);
-            named.add(id);
-          }
-          expect(ledger.ranges.some(({ holder }) => holder === worker)).toBe(false);
+          plan(reclaim(ledger, generation, (lost) => lost === worker, [1, 1]));
+          expect(ledger.ranges.some((left) => left.holder === worker)).toBe(false);
+          for (const [slot, by] of sums) if (by === worker) sums.delete(slot);
         }
         expect(slotsOf(ledger).sort((a, b) => a - b)).toEqual(
           Array.from({ length: microBatches }, (_, slot) => slot),
         );
+        // What is computed stays where it is: a range that was planned anew has nothing of it.
+        const owners = new Map(
+          ledger.ranges.flatMap((left) => left.results.map(({ slot }) => [slot, left.holder] as const)),
+        );
+        expect(owners).toEqual(sums);
       }
     }),
     { numRuns: 200 },

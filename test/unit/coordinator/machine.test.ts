@@ -3,17 +3,18 @@
  * written, and what becomes of it when workers fail, lie or disagree.
  */
 import { describe, expect, test } from 'vitest';
-import { type Job, jobId } from '../../../src/protocol/index.ts';
+import { jobId } from '../../../src/protocol/index.ts';
 import {
   type About,
   CoordinatorScript,
   DIGEST_A,
   DIGEST_B,
+  DIGEST_C,
+  failureOf,
   LAYOUT,
   resultsOf,
+  slotsOf,
 } from '../../support/coordinator-script.ts';
-
-const DIGEST_C = 'c'.repeat(32);
 
 function started(names: readonly string[], settings = {}): CoordinatorScript {
   const script = new CoordinatorScript({ minWorkers: names.length, ...settings });
@@ -26,17 +27,6 @@ function reducing(names: readonly string[], settings = {}): CoordinatorScript {
   const script = started(names, settings);
   script.computeAll(...names);
   return script;
-}
-
-function failureOf(script: CoordinatorScript) {
-  const finish = script.effects.find(({ type }) => type === 'finish');
-  return finish?.type === 'finish' && finish.outcome.kind === 'failed' ? finish.outcome.failure : null;
-}
-
-function slotsOf(jobs: readonly Job[]): number[] {
-  return jobs
-    .flatMap(({ first, count }) => Array.from({ length: count }, (_, place) => first + place))
-    .sort((a, b) => a - b);
 }
 
 describe('gathering', () => {
@@ -80,7 +70,14 @@ describe('gathering', () => {
   test('nameless workers take the first free number', () => {
     const script = new CoordinatorScript();
     script.hello('worker-1');
-    const hello = { type: 'hello', name: null, host: 'h', pid: 1, peerEndpoint: 'tcp://h:1' } as const;
+    const hello = {
+      type: 'hello',
+      name: null,
+      formerly: null,
+      host: 'h',
+      pid: 1,
+      peerEndpoint: 'tcp://h:1',
+    } as const;
     script.say('x', hello);
     script.say('y', hello);
     expect([...script.state.workers.values()].map(({ worker }) => worker)).toEqual([
@@ -96,7 +93,8 @@ describe('gathering', () => {
   ])('hello of %s is refused with the reason', (_, about, name, reason) => {
     const script = new CoordinatorScript();
     script.hello('taken');
-    const hello = { type: 'hello', name, host: 'h', pid: 1, peerEndpoint: 'tcp://h:1' } as const;
+    const rest = { formerly: null, host: 'h', pid: 1, peerEndpoint: 'tcp://h:1' };
+    const hello = { type: 'hello', name, ...rest } as const;
     script.say('stranger', hello, about);
     expect(script.told('stranger', 'refused')).toMatchObject([{ reason }]);
     expect(script.state.workers.has('stranger')).toBe(false);
@@ -155,12 +153,30 @@ describe('computing', () => {
     expect(script.state.activity).toEqual(activity);
   });
 
-  test('a worker that is not in yet, and one that asks out of time, are denied', () => {
+  test('a worker that is no member is denied; what it took from the queue is planned anew', () => {
+    const script = started(['a']);
+    const job = script.queue.shift()!;
+    script.hello('late');
+    script.lease('late', job);
+    expect(script.kinds).toEqual(['denied>late', 'enqueue']);
+    expect(script.told('late', 'denied')).toMatchObject([{ reason: 'the worker is not a member' }]);
+    expect(slotsOf(script.queue)).toEqual(slotsOf([job]));
+    // The denied one ends the old job in the queue, so the new one must not be the same to it.
+    for (const again of script.queue) expect(jobId(again)).not.toBe(jobId(job));
+  });
+
+  test('a job that a member holds is not planned anew because another asks for it', () => {
+    const script = started(['a']);
+    const job = script.queue.shift()!;
+    script.lease('a', job);
+    script.hello('late');
+    script.lease('late', job);
+    expect(script.kinds).toEqual(['denied>late']);
+  });
+
+  test('whoever asks when nothing is to be computed is denied', () => {
     const script = started(['a']);
     const [job] = script.queue;
-    script.hello('late');
-    script.lease('late', job!);
-    expect(script.told('late', 'denied')).toMatchObject([{ reason: 'the worker is not a member yet' }]);
     script.computeAll('a');
     script.lease('a', job!);
     expect(script.told('a', 'denied')).toMatchObject([{ reason: 'nothing is to be computed' }]);
@@ -177,6 +193,22 @@ describe('computing', () => {
     script.compute('a', { ...job!, step: 2 });
     expect(script.state.activity).toEqual(before);
     expect(script.kinds).toEqual([]);
+  });
+
+  test('results come slot by slot; what is missing of a job keeps the step open', () => {
+    const script = started(['a']);
+    const job = script.queue.shift()!;
+    script.lease('a', job);
+    const results = resultsOf(job);
+    for (const result of results.slice(0, -1)) {
+      script.compute('a', job, [result]);
+      expect(script.kinds).toEqual([]);
+      // Each is counted once, however often it is told.
+      script.compute('a', job, [result]);
+      expect(script.notes).toEqual(['resultRefused']);
+    }
+    script.compute('a', job, results.slice(-1));
+    expect(script.kinds).toEqual(['reduce>a']);
   });
 
   test('the last result starts the reduction at every member, with the rank of each slot', () => {
@@ -216,7 +248,14 @@ describe('computing', () => {
     const script = started(['a', 'b']);
     const { heartbeatLimitMs } = script.state.settings;
     const alive = () => {
-      for (const name of ['a', 'b']) script.say(name, { type: 'heartbeat', residentBytes: 1, hears: true });
+      for (const name of ['a', 'b'])
+        script.say(name, {
+          type: 'heartbeat',
+          residentBytes: 1,
+          sentBytes: 0,
+          receivedBytes: 0,
+          hears: true,
+        });
     };
     const tick = (nowMs: number) => script.event({ type: 'tick', nowMs });
     const [job, other] = script.queue;
@@ -247,7 +286,8 @@ describe('computing', () => {
     script.lease('a', job!);
     script.hello('late');
     script.event({ type: 'tick', nowMs: heartbeatLimitMs - 1 });
-    for (const name of ['a', 'late']) script.say(name, { type: 'heartbeat', residentBytes: 1, hears: true });
+    for (const name of ['a', 'late'])
+      script.say(name, { type: 'heartbeat', residentBytes: 1, sentBytes: 0, receivedBytes: 0, hears: true });
     script.event({ type: 'tick', nowMs: heartbeatLimitMs + 1 });
     expect(script.kinds).toEqual([]);
   });
@@ -338,24 +378,6 @@ describe('the commit', () => {
       expect(script.phase).toBe('finished');
     },
   );
-
-  test.each([
-    ['gradients', DIGEST_C, DIGEST_A],
-    ['parameters', DIGEST_B, DIGEST_C],
-  ])('quarantines a minority whose %s differ; its slots are computed again', (_, gradient, parameters) => {
-    const script = reducing(['a', 'b', 'c']);
-    script.voteAll('a', 'b');
-    script.vote('c', gradient, parameters);
-    expect(script.kinds).toEqual(['refused>c', 'abort>a', 'abort>b', 'enqueue']);
-    expect(script.told('c', 'refused')).toMatchObject([
-      { reason: expect.stringContaining('differs from the majority') },
-    ]);
-    expect([...script.state.workers.keys()]).toEqual(['a', 'b']);
-    script.computeAll('a');
-    expect(script.told('a', 'reduce')).toMatchObject([{ attempt: 2 }]);
-    script.voteAll('a', 'b');
-    expect(script.kinds[0]).toBe('appendCommit');
-  });
 
   test('of a step without any target token is a configuration’s fault', () => {
     const script = started(['a']);
@@ -454,12 +476,12 @@ describe('a lost worker', () => {
     const { heartbeatLimitMs } = script.state.settings;
     for (const nowMs of [1, heartbeatLimitMs]) {
       script.event({ type: 'tick', nowMs });
-      script.say('a', { type: 'heartbeat', residentBytes: 1, hears: true });
-      script.say('b', { type: 'heartbeat', residentBytes: 1, hears: false });
+      script.say('a', { type: 'heartbeat', residentBytes: 1, sentBytes: 0, receivedBytes: 0, hears: true });
+      script.say('b', { type: 'heartbeat', residentBytes: 1, sentBytes: 0, receivedBytes: 0, hears: false });
     }
     script.event({ type: 'tick', nowMs: heartbeatLimitMs + 1 });
     expect([...script.state.workers.keys()]).toEqual(['a']);
-    script.say('b', { type: 'heartbeat', residentBytes: 1, hears: false });
+    script.say('b', { type: 'heartbeat', residentBytes: 1, sentBytes: 0, receivedBytes: 0, hears: false });
     expect(script.kinds, 'it may hear that').toEqual(['evicted>b']);
   });
 
@@ -479,35 +501,17 @@ describe('a lost worker', () => {
     expect(script.state.generation).toBe(1);
   });
 
-  test('may be all of them: the run waits for others and goes back to what is stored', () => {
-    const script = started(['a'], { totalSteps: 5 });
-    script.step('a');
-    script.step('a');
-    script.lose('a');
-    expect(script.state).toMatchObject({ stateStep: 0, activity: { phase: 'gathering' } });
-    script.queue.length = 0;
-    script.enter('b');
-    expect(script.queue).toMatchObject([{ step: 1 }]);
-    // What is repeated must agree with the log, and is not written into it again.
-    script.computeAll('b');
-    script.vote('b');
-    expect(script.kinds).toEqual(['commit>b', 'committed', 'enqueue']);
-    expect(script.effects.find(({ type }) => type === 'committed')).toMatchObject({ repeated: true });
-  });
-
-  test('in the last checkpoint: the run does not end without its weights', () => {
-    const script = started(['a'], { totalSteps: 1 });
-    script.step('a');
-    expect(script.phase).toBe('closing');
-    script.lose('a');
-    expect(script.kinds).toEqual(['abortCheckpoint']);
-    expect(script.state).toMatchObject({ stateStep: 0, activity: { phase: 'gathering' } });
-    script.queue.length = 0;
-    script.enter('b');
-    script.step('b');
-    script.uploaded('b');
-    script.event({ type: 'checkpointStored', step: 1 });
-    expect(script.effects.at(-1)).toEqual({ type: 'finish', outcome: { kind: 'completed', step: 1 } });
+  test('is missed as soon as its process has come back as new', () => {
+    const script = started(['a', 'b']);
+    script.comeBack('a/2', 'a', null);
+    expect([...script.state.workers.keys()]).toEqual(['b', 'a/2']);
+    expect(script.state.workers.get('a/2')).toMatchObject({ worker: 'a' });
+    expect(script.all).toContainEqual(
+      expect.objectContaining({
+        event: 'workerLost',
+        fields: expect.objectContaining({ worker: 'a', reason: 'its process has come back as new' }),
+      }),
+    );
   });
 });
 
@@ -549,12 +553,14 @@ describe('a failed reduction', () => {
 });
 
 describe('a repeated step', () => {
-  const recorded = new Map([[3, { gradientDigest: DIGEST_B, parametersDigest: DIGEST_A, tokens: 46 }]]);
+  const recorded = new Map([
+    [3, { kind: 'committed', gradientDigest: DIGEST_B, parametersDigest: DIGEST_A, tokens: 46 }],
+  ] as const);
   const resumed = () => {
     const script = new CoordinatorScript({ totalSteps: 9 }, { step: 2, recorded });
     script.hello('a');
     script.prepared('a');
-    expect(script.told('a', 'enter')).toMatchObject([{ step: 2, source: { kind: 'checkpoint' } }]);
+    expect(script.told('a', 'enter')).toMatchObject([{ step: 2, source: { kind: 'checkpoint', step: 2 } }]);
     return script;
   };
 

@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import { historyRecordSchema, replayDifferences } from '../../../src/history/index.ts';
-import { committed, recordsOf } from '../../support/history-fixtures.ts';
+import { committed, recordsOf, skipped } from '../../support/history-fixtures.ts';
 
 describe('history records', () => {
   it('fit their schema, and nothing more does', () => {
-    for (const record of recordsOf(3)) {
+    for (const record of [...recordsOf(3), skipped(4)]) {
       expect(historyRecordSchema.parse(record)).toEqual(record);
       expect(historyRecordSchema.safeParse({ ...record, extra: 1 }).success).toBe(false);
       expect(historyRecordSchema.safeParse({ ...record, time: 'yesterday' }).success).toBe(false);
@@ -14,6 +14,26 @@ describe('history records', () => {
     expect(historyRecordSchema.safeParse({ ...committed(1), slots: [] }).success).toBe(false);
     const { gradientNorm, ...without } = committed(1);
     expect(historyRecordSchema.safeParse(without).success).toBe(true);
+  });
+});
+
+describe('the record of a skipped step', () => {
+  it('names the slot, or none when only the sum was not finite', () => {
+    expect(historyRecordSchema.parse({ ...skipped(1), slot: null })).toMatchObject({ slot: null });
+    for (const slot of [-1, 1.5, '2', undefined]) {
+      expect(historyRecordSchema.safeParse({ ...skipped(1), slot }).success).toBe(false);
+    }
+  });
+
+  it('has a step, from 1 on, and who found it', () => {
+    expect(historyRecordSchema.safeParse(skipped(0)).success).toBe(false);
+    expect(historyRecordSchema.safeParse({ ...skipped(1), worker: '' }).success).toBe(false);
+  });
+
+  it('holds no tokens, loss or digests: there was no update', () => {
+    for (const field of ['tokens', 'lossSum', 'gradientDigest', 'parametersDigest']) {
+      expect(historyRecordSchema.safeParse({ ...skipped(1), [field]: 1 }).success).toBe(false);
+    }
   });
 });
 

@@ -7,6 +7,7 @@ import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { LockstepError } from '../../../src/base/index.ts';
 import { type VerifiedRun, verifyRun } from '../../../src/cli/verify-run.ts';
+import { bitDecidingPart, fingerprintOf } from '../../../src/config/index.ts';
 import type { CommittedRecord, HistoryRecord, OpenedRecord } from '../../../src/history/index.ts';
 import { temporaryFolder } from '../../support/temporary-folder.ts';
 import {
@@ -14,6 +15,7 @@ import {
   CONFIG,
   checkpointed,
   committed,
+  factsOf,
   NUM_SLOTS,
   naiveDigest,
   OPENED,
@@ -131,6 +133,87 @@ describe('a run that is right', () => {
       notes: [expect.stringMatching(/holds no record yet/)],
     });
     expect(await verdict([OPENED], bare)).toMatchObject({ log: { history: { lastStep: 0 } }, notes: [] });
+  });
+});
+
+describe('a run that has skipped a step', () => {
+  const skipping = { ...CONFIG, optimizer: { ...CONFIG.optimizer, onNotFinite: 'skip' } } as const;
+  const opened: OpenedRecord = {
+    ...OPENED,
+    config: skipping,
+    fingerprint: fingerprintOf(bitDecidingPart(skipping, OPENED.datasetSha256)),
+  };
+  /** Step 3 in place of its commit; the parameters that step 4 starts from are those of step 2. */
+  const { parametersDigest } = committed(3);
+  const skip: HistoryRecord = {
+    ...{ kind: 'skipped', step: 3, generation: 1, slot: NUM_SLOTS - 1, worker: 'worker-0' },
+    ...{ reason: 'overflow', time: OPENED.time },
+  };
+  const records = [
+    opened,
+    ...[committed(1), committed(2), checkpointed(2), skip],
+    { ...committed(4), parametersDigest },
+  ];
+  let folder: string;
+
+  beforeAll(async () => {
+    folder = await temporaryFolder();
+    const part = bitDecidingPart(skipping, OPENED.datasetSha256);
+    const facts = { ...factsOf(2), fingerprint: opened.fingerprint, bitDeciding: { ...part } };
+    await writeCheckpoints(folder, [{ step: 2, facts }]);
+  });
+
+  it('is proven like any other; its tokens and slots are those of the others', async () => {
+    expect(await verdict(records, folder)).toMatchObject({
+      log: {
+        numSlots: 3 * NUM_SLOTS,
+        history: { lastStep: 4, tokens: tokensUpTo(2) + committed(4).tokens },
+      },
+      checkpoints: [{ step: 2, chained: true }],
+      notes: [],
+    });
+  });
+
+  it('does not count a checkpoint as confirmed by a step that nobody voted on', async () => {
+    expect(await verdict(records.slice(0, -1), folder)).toMatchObject({
+      checkpoints: [{ step: 2, chained: false }],
+    });
+  });
+
+  it('has changed nothing by it: the commit after it started from what the checkpoint holds', async () => {
+    const error = await refusal(records.with(-1, committed(4)), folder);
+    expect(error).toMatchObject({ code: 'CHECKPOINT_INVALID', context: { step: 2, line: 6 } });
+    expect(error.message).toContain('digest of its parameters');
+  });
+
+  it('may store what it was left with: a checkpoint of that step names no commit', async () => {
+    const dir = await temporaryFolder();
+    const part = bitDecidingPart(skipping, OPENED.datasetSha256);
+    const facts = {
+      ...{ ...factsOf(3), fingerprint: opened.fingerprint, bitDeciding: { ...part } },
+      ...{ commit: null, tokensSeen: tokensUpTo(2) },
+    };
+    await writeCheckpoints(dir, [{ step: 3, facts }]);
+    // The made-up weights of step 3 are what step 4 starts from.
+    const right = records.with(-1, committed(4));
+    expect(await verdict(right, dir)).toMatchObject({ checkpoints: [{ step: 3, chained: true }] });
+    await writeCheckpoints(dir, [{ step: 3, facts: { ...facts, commit: factsOf(3).commit } }]);
+    expect(await refusal(right, dir)).toMatchObject({
+      context: { step: 3, field: 'commit.gradientDigest', expected: null },
+    });
+  });
+
+  it('had to be allowed to', async () => {
+    expect(await refusal(records.with(0, OPENED), folder)).toMatchObject({
+      code: 'HISTORY_CORRUPT',
+      context: { line: 5, step: 3, field: 'kind', recorded: 'skipped', expected: 'committed' },
+    });
+  });
+
+  it('names a slot of its steps', async () => {
+    const error = await refusal(records.with(4, { ...skip, slot: NUM_SLOTS }), folder);
+    expect(error.context).toMatchObject({ line: 5, step: 3, field: 'slot', recorded: NUM_SLOTS });
+    expect(await verdict(records.with(4, { ...skip, slot: null }), folder)).toMatchObject({ notes: [] });
   });
 });
 

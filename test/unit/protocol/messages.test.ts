@@ -18,6 +18,10 @@ const envelope = {
   step: 0,
   attempt: 0,
 };
+const prepared = {
+  ...{ type: 'prepared', device: 'd', engineVersion: '1' },
+  ...{ layout: [{ name: 'w', shape: [1] }], held: null },
+};
 const typesOf = (schema: { options: readonly { shape: { type: { value: string } } }[] }) =>
   schema.options.map(({ shape }) => shape.type.value).sort();
 
@@ -30,9 +34,9 @@ describe('messages', () => {
   test.each(['protocol', 'run', 'incarnation', 'generation', 'step', 'attempt', 'type'])(
     'need %s',
     (field) => {
-      const { [field]: _left, ...rest } = { ...envelope, type: 'uploaded' } as Record<string, unknown>;
+      const { [field]: _left, ...rest } = { ...envelope, type: 'draining' } as Record<string, unknown>;
       expect(workerMessageSchema.safeParse(rest).success).toBe(false);
-      expect(workerMessageSchema.safeParse({ ...envelope, type: 'uploaded' }).success).toBe(true);
+      expect(workerMessageSchema.safeParse({ ...envelope, type: 'draining' }).success).toBe(true);
     },
   );
 
@@ -44,12 +48,32 @@ describe('messages', () => {
     { type: 'leased', job: 'j', first: 0, count: 0 },
     { type: 'vote', parametersDigest: 'A'.repeat(32), gradientDigest: 'a'.repeat(32), times: null },
     { type: 'vote', parametersDigest: 'a'.repeat(31), gradientDigest: 'a'.repeat(32), times: null },
-    { type: 'prepared', device: 'd', engineVersion: '1', layout: [] },
-    { type: 'prepared', device: 'd', engineVersion: '1', layout: [{ name: 'w', shape: [0] }] },
-    { type: 'prepared', device: 'd', engineVersion: '1', layout: [{ name: 'w', shape: [1, 1, 1, 1, 1] }] },
+    { ...prepared, layout: [] },
+    { ...prepared, layout: [{ name: 'w', shape: [0] }] },
+    { ...prepared, layout: [{ name: 'w', shape: [1, 1, 1, 1, 1] }] },
+    { ...prepared, held: undefined },
+    { ...prepared, held: { step: -1, parametersDigest: 'a'.repeat(32), pending: null } },
+    { ...prepared, held: { step: 1, parametersDigest: 'a'.repeat(32), pending: { step: 2 } } },
+    { type: 'uploaded' },
+    { type: 'handedBack', job: 'j', first: -1 },
     { type: 'commit', tokens: 1, learningRate: 1 },
   ])('of a worker like %o are refused', (message) => {
     expect(workerMessageSchema.safeParse({ ...envelope, ...message }).success).toBe(false);
+  });
+
+  test('of a worker that is prepared are taken without what makes the others wrong', () => {
+    expect(workerMessageSchema.safeParse({ ...envelope, ...prepared }).success).toBe(true);
+  });
+
+  test.each([
+    { kind: 'checkpoint' },
+    { kind: 'checkpoint', step: -1 },
+    { kind: 'pending', learningRate: 1 },
+    { kind: 'pending', tokens: 0, learningRate: 1 },
+    { kind: 'other' },
+  ])('of the coordinator with a state source like %o are refused', (source) => {
+    const message = { ...envelope, type: 'enter', source };
+    expect(coordinatorMessageSchema.safeParse(message).success).toBe(false);
   });
 
   test('an explanation that is too long is cut, for a message must not be lost over it', () => {

@@ -5,6 +5,7 @@ import { PhiloxRng } from '../../../src/base/index.ts';
 import { createKernels } from '../../../src/kernels/index.ts';
 import { FragmentStore } from '../../../src/worker/fragment-store.ts';
 import { emptyFloats, firstDifference, randomFloats } from '../../support/floats.ts';
+import { addSlot } from '../../support/fragment-slots.ts';
 import { flushIntoTwin } from '../../support/kernel-twins.ts';
 import {
   type NaiveNode,
@@ -28,6 +29,10 @@ function flushed(leaf: Float32Array): Float32Array {
   return result;
 }
 
+function filled(value: number): Float32Array {
+  return new Float32Array(8).fill(value);
+}
+
 describe('FragmentStore', () => {
   test('holds the maximal subtrees of its slots, with the bits of the naive sum', () => {
     const cases = fc.record({
@@ -41,7 +46,7 @@ describe('FragmentStore', () => {
         const slots = [...rng.permutation(microBatches)].filter(() => rng.nextInt(10) < share);
         const leaves = Array.from({ length: microBatches }, (_, slot) => leafOf(slot, seed));
         const store = new FragmentStore(kernels, FLOATS, microBatches);
-        for (const slot of slots) store.add(slot, (target) => target.set(leaves[slot]!));
+        for (const slot of slots) addSlot(store, slot, leaves[slot]!);
         const tree = naiveTree(microBatches);
         const expected = naiveSubtrees(tree, new Set(slots));
         expect(store.fragments().map(({ first, count }) => ({ first, count }))).toEqual(expected);
@@ -60,10 +65,10 @@ describe('FragmentStore', () => {
 
   test('refuses a slot that it holds, alone or within a sum', () => {
     const store = new FragmentStore(kernels, 8, 4);
-    for (const slot of [0, 1, 3]) store.add(slot, (target) => target.fill(1));
+    for (const slot of [0, 1, 3]) addSlot(store, slot, filled(1));
     for (const slot of [0, 1, 3])
-      expect(() => store.add(slot, () => {})).toThrow(`slot ${slot} is already in`);
-    expect(() => store.add(4, () => {})).toThrow('slot 4');
+      expect(() => store.add(slot, store.leaf())).toThrow(`slot ${slot} is already in`);
+    expect(() => store.add(4, store.leaf())).toThrow('slot 4');
   });
 
   test('forgets all when it is cleared, and writes into memory it has', () => {
@@ -71,10 +76,10 @@ describe('FragmentStore', () => {
     const memory = new Set<ArrayBufferLike>();
     for (let step = 0; step < 10; step += 1) {
       for (const slot of [2, 0, 3, 1]) {
-        store.add(slot, (target) => {
-          memory.add(target.buffer);
-          target.fill(slot + step);
-        });
+        const leaf = store.leaf();
+        memory.add(leaf.buffer);
+        leaf.fill(slot + step);
+        store.add(slot, leaf);
       }
       expect(store.fragments()).toMatchObject([{ first: 0, count: 4 }]);
       expect([...store.fragments()[0]!.value]).toEqual(new Array(8).fill(6 + 4 * step));
@@ -83,5 +88,16 @@ describe('FragmentStore', () => {
     }
     // Slots 2, 0 and 3 before the first sum: never more at once.
     expect(memory.size).toBe(3);
+  });
+
+  test('takes a leaf back that is not wanted: nothing of it is in a sum, and its memory serves again', () => {
+    const store = new FragmentStore(kernels, 8, 4);
+    addSlot(store, 0, filled(1));
+    const unwanted = store.leaf().fill(99);
+    store.release(unwanted);
+    expect(store.fragments()).toMatchObject([{ first: 0, count: 1 }]);
+    expect(store.leaf().buffer).toBe(unwanted.buffer);
+    addSlot(store, 1, filled(2));
+    expect([...store.fragments()[0]!.value]).toEqual(new Array(8).fill(3));
   });
 });
