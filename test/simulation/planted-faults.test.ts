@@ -50,7 +50,7 @@ test('a finding tells the moves that led to it', () => {
     } catch (error) {
       expect(error).toBeInstanceOf(BrokenProperty);
       const { moves } = error as BrokenProperty;
-      expect(moves.at(-1)).toBe('the coordinator dies, and another opens its folder');
+      expect(moves.at(-1)).toBe('the coordinator dies');
       return;
     }
   }
