@@ -209,6 +209,8 @@ export class RunView {
       this.#slotsCommitted = record.fromStep * record.slots;
     }
     this.#workers.allGone('the coordinator was started anew', at);
+    // The commit log and the metrics both tell of a start; it was one.
+    if (!isFirst && this.#committed === null && record.fromStep === 0) return;
     const text =
       record.fromStep === 0 ? 'the run was started' : `the run goes on from step ${record.fromStep}`;
     this.#tell({ at, kind: 'run', level: 'info', step: record.fromStep, worker: null, text });
