@@ -5,7 +5,7 @@
 import { createBullBoard } from '@bull-board/api';
 import { BullMQAdapter } from '@bull-board/api/bullMQAdapter';
 import { FastifyAdapter } from '@bull-board/fastify';
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifyPluginAsync } from 'fastify';
 import type { QueueInspector } from '../../queue/index.ts';
 import { BOARD_POLICY } from './security.ts';
 
@@ -20,11 +20,10 @@ export async function addBoard(
   serverAdapter.setBasePath(BOARD_PATH);
   createBullBoard({
     queues: [new BullMQAdapter(queue.queue, { readOnlyMode: !isWritable })],
-    // One interface; npm keeps a copy of its types for each release of the two packages.
-    serverAdapter: serverAdapter as unknown as Parameters<typeof createBullBoard>[0]['serverAdapter'],
+    serverAdapter,
     options: { uiConfig: { boardTitle: 'Lockstep', hideRedisDetails: true } },
   });
-  await app.register(async (scope) => {
+  const guarded: FastifyPluginAsync = async (scope) => {
     scope.addHook('onRequest', async (request, reply) => {
       reply.header('content-security-policy', BOARD_POLICY);
       if (!isWritable && request.method !== 'GET' && request.method !== 'HEAD') {
@@ -36,7 +35,8 @@ export async function addBoard(
       return isPage && typeof payload === 'string' ? withoutForeignLinks(payload) : payload;
     });
     await scope.register(serverAdapter.registerPlugin(), { prefix: BOARD_PATH });
-  });
+  };
+  await app.register(guarded);
 }
 
 /** The policy would stop such a request too, but with an error in the browser's console. */
