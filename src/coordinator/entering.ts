@@ -13,8 +13,8 @@ import type { StateSource, WorkerMessage } from '../protocol/index.ts';
 import { abandonCheckpoint, beginCheckpoint } from './checkpoints.ts';
 import { letGo } from './leaving.ts';
 import { learningRateAt } from './schedule.ts';
+import { restartReduction } from './settling.ts';
 import type { CoordinatorState, RecordedStep, WorkerRecord } from './state.ts';
-import { restartReduction } from './step.ts';
 import { members, note, participants, refuse, say, type Turn, updateWorker } from './turn.ts';
 
 /** Tries to get a state before a worker is sent away. */

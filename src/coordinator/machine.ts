@@ -5,8 +5,8 @@
  * leaves as effects, which the driver (coordinator.ts) carries out in list order. A commit is
  * appended to the log before anyone hears of it. DESIGN section 4 draws the life of a step.
  *
- * membership.ts, entering.ts, leaving.ts, step.ts and checkpoints.ts each take in what concerns them;
- * after that, `advance` here decides what comes next, in one place.
+ * membership.ts, entering.ts, leaving.ts, computing.ts, settling.ts and checkpoints.ts each take in what
+ * concerns them; after that, `advance` here decides what comes next, in one place.
  */
 import { unreachable } from '../base/index.ts';
 import type { WorkerMessage } from '../protocol/index.ts';
@@ -17,9 +17,21 @@ import {
   onUploaded,
   onUploadFailed,
 } from './checkpoints.ts';
+import {
+  beginStep,
+  continueWithout,
+  enqueueWaiting,
+  onComputed,
+  onHandedBack,
+  onLeased,
+  onLeasedByStranger,
+  rebalance,
+  replanUnclaimed,
+} from './computing.ts';
 import { admit, onReady, onStateFailed, quarantine } from './entering.ts';
 import { onDraining, releaseDrained } from './leaving.ts';
 import { onHello, onPrepared, removeWorkers, silentWorkers } from './membership.ts';
+import { onNotFinite, onReduceFailed, onVote } from './settling.ts';
 import type {
   CoordinatorEffect,
   CoordinatorEvent,
@@ -29,20 +41,6 @@ import type {
   RecordedStep,
   WorkerRecord,
 } from './state.ts';
-import {
-  beginStep,
-  continueWithout,
-  enqueueWaiting,
-  onComputed,
-  onHandedBack,
-  onLeased,
-  onLeasedByStranger,
-  onNotFinite,
-  onReduceFailed,
-  onVote,
-  rebalance,
-  replanUnclaimed,
-} from './step.ts';
 import { hasHands, members, note, participants, refuse, say, type Turn, updateWorker } from './turn.ts';
 import type { Verdict } from './verdict.ts';
 

@@ -1,143 +1,20 @@
 /**
- * The life of a step: planned into ranges, leased, computed, reduced, voted on, committed. A lost
- * worker's ranges are planned anew, and the reduction is tried again; the tree stays the same.
+ * How a step ends: reduced, voted on by all participants, and committed, or skipped on all of them alike.
+ * A reduction that fails is tried again; the tree stays the same.
  */
 import { assert } from '../base/index.ts';
 import type { WorkerMessage } from '../protocol/index.ts';
 import { beginCheckpoint } from './checkpoints.ts';
-import {
-  complete,
-  handBack,
-  isComplete,
-  isOpen,
-  type Ledger,
-  lease,
-  noteTakingBack,
-  openLedger,
-  outcomes,
-  type RangeRecord,
-  reclaim,
-  waiting,
-} from './ledger.ts';
+import { type Ledger, outcomes } from './ledger.ts';
 import { learningRateAt } from './schedule.ts';
 import type { CommittedStep, Failure, RecordedStep, Vote, WorkerRecord } from './state.ts';
-import { planTakeBack } from './take-back.ts';
-import {
-  hands,
-  hasHands,
-  members,
-  note,
-  participants,
-  say,
-  speeds,
-  type Turn,
-  updateWorker,
-} from './turn.ts';
+import { note, participants, say, type Turn, updateWorker } from './turn.ts';
 import { GO_ON, majorityOf, type Verdict } from './verdict.ts';
 
 /** Reductions of one step that may fail in a row before the run stops: then it is no passing fault. */
 const ATTEMPTS_MAX = 20;
 /** Steps in a row that may be skipped before the run stops: then it learns nothing any more. */
 const SKIPPED_IN_ROW_MAX = 10;
-/** A worker this many times slower than the one that takes its slots is named. */
-const STRAGGLER_RATIO = 2;
-/** Weight of the newest measurement in a worker's smoothed speed. */
-const SPEED_SMOOTHING = 0.5;
-
-export function onLeased(
-  turn: Turn,
-  worker: WorkerRecord,
-  message: Extract<WorkerMessage, { type: 'leased' }>,
-): void {
-  const { activity } = turn.state;
-  const deny = (reason: string) =>
-    say(turn, worker.incarnation, { type: 'denied', job: message.job, reason });
-  if (worker.phase !== 'member') {
-    deny('the worker is not a member');
-    // It ends the job in the queue, so that whoever is to have the range needs another.
-    reopen(turn, worker, message.job, message.first);
-    return;
-  }
-  if (activity.phase !== 'computing') {
-    deny('nothing is to be computed');
-    return;
-  }
-  const verdict = lease(activity.ledger, message.job, worker.incarnation, turn.state.nowMs);
-  if (!verdict.granted) {
-    deny(verdict.reason);
-    return;
-  }
-  turn.state.activity = { ...activity, ledger: verdict.ledger, progressMs: turn.state.nowMs };
-  say(turn, worker.incarnation, { type: 'granted', job: message.job });
-}
-
-export function onComputed(
-  turn: Turn,
-  worker: WorkerRecord,
-  message: Extract<WorkerMessage, { type: 'computed' }>,
-): void {
-  const { activity } = turn.state;
-  if (activity.phase !== 'computing') return;
-  const { job, results } = message;
-  const ledger = complete(activity.ledger, job, worker.incarnation, results, turn.state.nowMs);
-  if (ledger === null) {
-    note(turn, 'warn', 'resultRefused', { worker: worker.worker, job });
-    return;
-  }
-  const measured = (results.length * 1000) / Math.max(message.milliseconds, 0.001);
-  const speed = worker.speed === null ? measured : worker.speed + SPEED_SMOOTHING * (measured - worker.speed);
-  updateWorker(turn, worker.incarnation, { speed });
-  turn.state.activity = { ...activity, ledger, progressMs: turn.state.nowMs };
-  if (isComplete(ledger)) startReduction(turn, ledger, activity.attempt);
-}
-
-/** A worker does not keep slots it has: it was asked to, it drains, or it lags behind. */
-export function onHandedBack(
-  turn: Turn,
-  worker: WorkerRecord,
-  message: Extract<WorkerMessage, { type: 'handedBack' }>,
-): void {
-  reopen(turn, worker, message.job, message.first);
-}
-
-/** Plans slots anew that a worker has or took from the queue, from `first` on. */
-function reopen(turn: Turn, { incarnation }: WorkerRecord, job: string, first: number): void {
-  const { activity, generation } = turn.state;
-  if (activity.phase !== 'computing') return;
-  const result = handBack(activity.ledger, job, incarnation, first, generation, speeds(turn.state));
-  if (result === null) return;
-  const { ledger, reopened } = result;
-  turn.state.activity = { ...activity, ledger };
-  enqueue(turn, reopened);
-  if (isComplete(ledger)) startReduction(turn, ledger, activity.attempt);
-}
-
-/** Has slots taken back from whoever would finish them later than a worker that has nothing to do. */
-export function rebalance(turn: Turn): void {
-  const { state } = turn;
-  const { activity } = state;
-  if (activity.phase !== 'computing') return;
-  const all = hands(state);
-  const found = planTakeBack(activity.ledger, all, state.nowMs);
-  if (found === null) return;
-  const { range, first, withoutMs, withMs } = found;
-  const holder = state.workers.get(range.holder!)!;
-  state.activity = { ...activity, ledger: noteTakingBack(activity.ledger, range.id) };
-  say(turn, holder.incarnation, { type: 'takeBack', job: range.id, first });
-  const best = Math.max(...all.filter(({ takesSlots }) => takesSlots).map(({ speed }) => speed));
-  const own = holder.speed ?? best;
-  const isStraggler = own * STRAGGLER_RATIO < best || withoutMs > STRAGGLER_RATIO * withMs;
-  if (isStraggler && !holder.isStraggler) {
-    note(turn, 'warn', 'straggler', {
-      worker: holder.worker,
-      step: activity.ledger.step,
-      slotsTakenBack: range.first + range.count - first,
-      slotsPerSecond: own,
-      bestSlotsPerSecond: best,
-    });
-  }
-  updateWorker(turn, holder.incarnation, { isStraggler });
-}
 
 /** A member's vote on the attempt under way; the last one settles it. */
 export function onVote(
@@ -241,7 +118,7 @@ export function restartReduction(turn: Turn, reason: string): void {
   startReduction(turn, activity.ledger, activity.attempt + 1);
 }
 
-function startReduction(turn: Turn, ledger: Ledger, attempt: number): void {
+export function startReduction(turn: Turn, ledger: Ledger, attempt: number): void {
   const { state } = turn;
   const ranked = participants(state);
   const rankOf = new Map(ranked.map((worker, rank) => [worker.incarnation, rank]));
@@ -379,81 +256,6 @@ function announceCommit(turn: Turn, record: CommittedStep, repeated: boolean): v
   if (isDue) beginCheckpoint(turn);
 }
 
-function abortReduction(turn: Turn, reason: string): void {
+export function abortReduction(turn: Turn, reason: string): void {
   for (const { incarnation } of participants(turn.state)) say(turn, incarnation, { type: 'abort', reason });
-}
-
-/** Goes on with a step without some workers: their slots are planned anew, the survivors keep theirs. */
-export function continueWithout(turn: Turn, lost: ReadonlyMap<string, string>, reason: string): void {
-  const { state } = turn;
-  const { activity } = state;
-  if (activity.phase !== 'computing' && activity.phase !== 'reducing') return;
-  if (activity.phase === 'reducing') abortReduction(turn, reason);
-  if (members(state).length === 0) {
-    state.activity = { phase: 'gathering' };
-    return;
-  }
-  const attempt = activity.phase === 'reducing' ? activity.attempt + 1 : activity.attempt;
-  const isLost = (incarnation: string) => lost.has(incarnation);
-  const { ledger, reopened } = reclaim(activity.ledger, state.generation, isLost, speeds(state));
-  if (!isComplete(ledger) && !hasHands(state)) {
-    // Those who are left only wait to leave: the step is begun anew when someone is there to finish it.
-    state.activity = { phase: 'gathering' };
-    return;
-  }
-  state.activity = { phase: 'computing', ledger, attempt, progressMs: state.nowMs, patience: 1 };
-  enqueue(turn, reopened);
-  if (isComplete(ledger)) startReduction(turn, ledger, attempt);
-}
-
-/** Plans the step after the one the members hold. */
-export function beginStep(turn: Turn): void {
-  const { state } = turn;
-  const { run, microBatches } = state.settings;
-  state.startedComputing = true;
-  const ledger = openLedger(run, state.generation, state.stateStep + 1, microBatches, speeds(state));
-  state.activity = { phase: 'computing', ledger, attempt: 1, progressMs: state.nowMs, patience: 1 };
-  enqueue(turn, ledger.ranges);
-}
-
-/** One that takes no part any more has taken a range from the queue: nobody else will find it there. */
-export function onLeasedByStranger(turn: Turn, job: string): void {
-  const { activity } = turn.state;
-  if (activity.phase !== 'computing') return;
-  if (waiting(activity.ledger).some(({ id }) => id === job)) replanWaiting(turn);
-}
-
-/**
- * Plans ranges anew that wait although a member has had nothing to do for the heartbeat limit: whoever
- * took them from the queue is cut off from here, and keeps their locks alive all the same. Each plan of a
- * step is given longer than the one before: while Redis is away, plans would pile up for when it is back.
- */
-export function replanUnclaimed(turn: Turn): void {
-  const { activity, nowMs, settings } = turn.state;
-  if (activity.phase !== 'computing' || waiting(activity.ledger).length === 0) return;
-  if (nowMs - activity.progressMs <= settings.heartbeatLimitMs * activity.patience) return;
-  const busy = new Set(activity.ledger.ranges.filter(isOpen).map(({ holder }) => holder));
-  const isIdle = hands(turn.state).some(
-    ({ incarnation, takesSlots }) => takesSlots && !busy.has(incarnation),
-  );
-  if (isIdle) replanWaiting(turn);
-}
-
-function replanWaiting(turn: Turn): void {
-  const { state } = turn;
-  const { activity } = state;
-  if (activity.phase !== 'computing') return;
-  const { ledger, reopened } = reclaim(activity.ledger, state.generation, () => false, speeds(state));
-  state.activity = { ...activity, ledger, progressMs: state.nowMs, patience: activity.patience + 1 };
-  note(turn, 'warn', 'rangesReplanned', { step: ledger.step, ranges: reopened.length });
-  enqueue(turn, reopened);
-}
-
-function enqueue(turn: Turn, ranges: readonly RangeRecord[]): void {
-  if (ranges.length > 0) turn.effects.push({ type: 'enqueue', jobs: ranges.map((range) => range.job) });
-}
-
-export function enqueueWaiting(turn: Turn): void {
-  const { activity } = turn.state;
-  if (activity.phase === 'computing') enqueue(turn, waiting(activity.ledger));
 }
