@@ -79,6 +79,7 @@ async function work(flags: WorkerFlags): Promise<number> {
   const leave = () => {
     numSignals += 1;
     if (numSignals > 2) process.exit(130);
+    if (numSignals === 1) warn('leaving when the step is over; once more to leave at once');
     worker.drain();
   };
   process.on('SIGINT', leave);

@@ -16,11 +16,10 @@ import {
   deriveKey,
   type Envelope,
   type HeldState,
-  type PhaseTimes,
   PROTOCOL_VERSION,
 } from '../protocol/index.ts';
 import { checkRedis, JobConsumer } from '../queue/index.ts';
-import type { TransferTarget } from './coordinator-http.ts';
+import { rerouted, type TransferTarget } from './coordinator-http.ts';
 import { GradientLinks } from './gradient-links.ts';
 import { initialLifecycle, isDeaf, transition } from './lifecycle.ts';
 import type {
@@ -35,6 +34,7 @@ import { Reduction } from './reduction.ts';
 import { SetAside } from './set-aside.ts';
 import { SlotGate } from './slot-gate.ts';
 import { downloadState, takeSnapshot, uploadSnapshot } from './state-transfer.ts';
+import { StepTimes } from './step-times.ts';
 import type { FromCompute, SharedFragment, ToCompute } from './thread-messages.ts';
 
 /** Until the coordinator's configuration is known; only for the first greeting. */
@@ -106,12 +106,7 @@ export class CommThread {
   #attempt = { generation: 0, attempt: 0 };
   #timer: NodeJS.Timeout | null = null;
   readonly #clock = new SteadyClock(this.#deadlines.heartbeatIntervalMs, performance.now());
-  #times = emptyTimes();
-  #lastTimes: PhaseTimes | null = null;
-  /** When the update before this step was applied: where the step's time begins. */
-  #stepStartMs: number | null = null;
-  #reduceStartMs = 0;
-  #voteMs = 0;
+  readonly #times = new StepTimes();
   #closed = false;
 
   static async start(options: CommOptions, ports: CommPorts): Promise<CommThread> {
@@ -168,8 +163,7 @@ export class CommThread {
       case 'slotComputed': {
         this.#fragments = message.fragments;
         const { job, result, milliseconds, dataMilliseconds } = message;
-        this.#times.data += dataMilliseconds;
-        this.#times.compute += milliseconds - dataMilliseconds;
+        this.#times.computed(milliseconds, dataMilliseconds);
         this.#post({ type: 'slotComputed', job, result, milliseconds });
         return;
       }
@@ -184,7 +178,7 @@ export class CommThread {
       }
       case 'applied':
         this.#setAside?.release(message.step);
-        this.#closeTimes(message.milliseconds);
+        this.#times.applied(message.milliseconds);
         this.#post({ type: 'applied', step: message.step, parametersDigest: message.parametersDigest });
         return;
       default:
@@ -279,12 +273,11 @@ export class CommThread {
         this.#links.abort();
         return;
       case 'vote':
-        this.#voteMs = performance.now();
-        this.#times.reduce = this.#voteMs - this.#reduceStartMs;
-        this.#send({ ...effect.message, times: this.#lastTimes });
+        this.#times.voted();
+        this.#send({ ...effect.message, times: this.#times.last });
         return;
       case 'committed':
-        this.#times.commit = performance.now() - this.#voteMs;
+        this.#times.committed();
         this.#links.commit(effect.step);
         this.#fragments = [];
         return;
@@ -462,7 +455,7 @@ export class CommThread {
 
   #startReduction(order: Extract<CoordinatorMessage, { type: 'reduce' }>): void {
     const { pieceFloats } = this.#member();
-    this.#reduceStartMs = performance.now();
+    this.#times.reductionStarted();
     const { generation, attempt, step } = order;
     const reduction = new Reduction({
       order,
@@ -508,17 +501,6 @@ export class CommThread {
     this.#send({ type: 'heartbeat', ...place, residentBytes, sentBytes, receivedBytes, hears });
   }
 
-  /** The step's update is applied: what no phase accounts for was waiting. */
-  #closeTimes(optimizerMs: number): void {
-    const nowMs = performance.now();
-    const times = { ...this.#times, optimizer: optimizerMs };
-    const busyMs = times.data + times.compute + times.reduce + times.commit + times.optimizer;
-    const elapsedMs = this.#stepStartMs === null ? busyMs : nowMs - this.#stepStartMs;
-    this.#lastTimes = { ...times, wait: Math.max(0, elapsedMs - busyMs) };
-    this.#times = emptyTimes();
-    this.#stepStartMs = nowMs;
-  }
-
   #member(): Membership {
     assert(this.#membership !== null, 'the worker was welcomed');
     return this.#membership;
@@ -533,16 +515,4 @@ export class CommThread {
     assert(this.#replica !== null, 'the compute thread is prepared');
     return this.#replica;
   }
-}
-
-/** The URL with another host and port; what else it holds, as a password, stays. */
-function rerouted(url: string, via: string | null): string {
-  if (via === null) return url;
-  const changed = new URL(url);
-  changed.host = via;
-  return changed.href;
-}
-
-function emptyTimes(): { -readonly [K in keyof PhaseTimes]: number } {
-  return { data: 0, compute: 0, wait: 0, reduce: 0, commit: 0, optimizer: 0 };
 }

@@ -31,3 +31,11 @@ export async function request(target: TransferTarget, path: string, init: Reques
     });
   }
 }
+
+/** The URL with another host and port; what else it holds, as a password, stays. */
+export function rerouted(url: string, via: string | null): string {
+  if (via === null) return url;
+  const changed = new URL(url);
+  changed.host = via;
+  return changed.href;
+}
