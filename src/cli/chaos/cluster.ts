@@ -4,7 +4,6 @@
  * empty. All their links go through proxies. Nothing of it outlives `close`.
  */
 import { randomBytes } from 'node:crypto';
-import { createWriteStream, type WriteStream } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -34,7 +33,6 @@ export class ChaosCluster {
   readonly #redisAddress: RedisAddress;
   readonly #token = randomBytes(32).toString('hex');
   readonly #witness: Witness;
-  readonly #coordinatorLog: WriteStream;
   readonly #redis: Victim<PrivateRedis>;
   readonly #coordinator: Victim<LocalProcess>;
   readonly #workers: readonly Victim<LocalProcess>[];
@@ -65,7 +63,6 @@ export class ChaosCluster {
     this.#options = options;
     this.#wiring = wiring;
     this.#redisAddress = { port: wiring.redisPort, password: randomBytes(24).toString('hex') };
-    this.#coordinatorLog = createWriteStream(join(logDir, 'coordinator.log'), { flags: 'a' });
     let settle: (trouble: string | null) => void = () => {};
     this.over = new Promise((resolve) => {
       settle = resolve;
@@ -109,10 +106,7 @@ export class ChaosCluster {
       'coordinator',
       ['coordinator', ...flags],
       { [TOKEN_VARIABLE]: this.#token },
-      (line) => {
-        this.#coordinatorLog.write(`${line}\n`);
-        this.#witness.coordinatorSaid(line);
-      },
+      (line) => this.#witness.coordinatorSaid(line),
     );
   }
 
@@ -267,9 +261,6 @@ export class ChaosCluster {
     await Promise.all(this.#workers.map((worker) => worker.end(shutdownLimitMs)));
     await this.#redis.end(0);
     await this.#wiring.close();
-    await new Promise<void>((resolve) => {
-      this.#coordinatorLog.end(() => resolve());
-    });
   }
 
   /** Kills everything at once, when this process is about to go. */
