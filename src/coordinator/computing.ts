@@ -20,8 +20,8 @@ import type { WorkerRecord } from './state.ts';
 import { planTakeBack } from './take-back.ts';
 import { hands, hasHands, members, note, say, speeds, type Turn, updateWorker } from './turn.ts';
 
-/** A worker this many times slower than the one that takes its slots is named. */
-const STRAGGLER_RATIO = 2;
+/** A worker this many times slower than the fastest is named when slots are taken back from it. */
+const STRAGGLER_RATIO = 3;
 /** Weight of the newest measurement in a worker's smoothed speed. */
 const SPEED_SMOOTHING = 0.5;
 
@@ -101,13 +101,15 @@ export function rebalance(turn: Turn): void {
   const all = hands(state);
   const found = planTakeBack(activity.ledger, all, state.nowMs);
   if (found === null) return;
-  const { range, first, withoutMs, withMs } = found;
+  const { range, first } = found;
   const holder = state.workers.get(range.holder!)!;
   state.activity = { ...activity, ledger: noteTakingBack(activity.ledger, range.id) };
   say(turn, holder.incarnation, { type: 'takeBack', job: range.id, first });
   const best = Math.max(...all.filter(({ takesSlots }) => takesSlots).map(({ speed }) => speed));
   const own = holder.speed ?? best;
-  const isStraggler = own * STRAGGLER_RATIO < best || withoutMs > STRAGGLER_RATIO * withMs;
+  // As slow as it has been, or as it is just now.
+  const slotMs = Math.max(1000 / own, state.nowMs - range.sinceMs);
+  const isStraggler = slotMs > (STRAGGLER_RATIO * 1000) / best;
   if (isStraggler && !holder.isStraggler) {
     note(turn, 'warn', 'straggler', {
       worker: holder.worker,
