@@ -17,6 +17,7 @@ import {
   CORPUS,
   committedSteps,
   digestOf,
+  endpointOf,
   isCommit,
   preparedFolder,
   type Running,
@@ -63,16 +64,7 @@ async function startCoordinatorOn(redisUrl: string, name: string, ...more: strin
     ],
     { env: { LOCKSTEP_TOKEN: TOKEN } },
   );
-  const endpoint = await new Promise<string>((resolve, reject) => {
-    let text = '';
-    coordinator.child.stdout?.on('data', (chunk: Buffer) => {
-      text += chunk.toString();
-      const found = /waiting for workers at (\S+)/.exec(text)?.[1];
-      if (found !== undefined) resolve(found);
-    });
-    void coordinator.finished.then(({ stderr }) => reject(new Error(stderr)));
-  });
-  return { coordinator, endpoint };
+  return { coordinator, endpoint: await endpointOf(coordinator) };
 }
 
 function startWorker(

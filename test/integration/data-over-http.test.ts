@@ -15,7 +15,14 @@ import { SEAL_HEADER } from '../../src/protocol/index.ts';
 import { type PrivateRedis, startPrivateRedis } from '../../src/queue/index.ts';
 import { CoordinatorBlocks } from '../../src/worker/data-transfer.ts';
 import { errorOf } from '../support/data-files.ts';
-import { digestOf, preparedFolder, type Running, start, succeed } from '../support/lockstep-command.ts';
+import {
+  digestOf,
+  endpointOf,
+  preparedFolder,
+  type Running,
+  start,
+  succeed,
+} from '../support/lockstep-command.ts';
 
 const LIMIT_MS = 240_000;
 const TOKEN = 'a-token-for-tests-of-some-length';
@@ -158,16 +165,7 @@ describe('a worker with neither folder nor cache', () => {
       ],
       { env: { LOCKSTEP_TOKEN: TOKEN } },
     );
-    const endpoint = await new Promise<string>((resolve, reject) => {
-      let text = '';
-      coordinator.child.stdout?.on('data', (chunk: Buffer) => {
-        text += chunk.toString();
-        const found = /waiting for workers at (\S+)/.exec(text)?.[1];
-        if (found !== undefined) resolve(found);
-      });
-      void coordinator.finished.then(({ stderr }) => reject(new Error(stderr)));
-    });
-    return { coordinator, endpoint };
+    return { coordinator, endpoint: await endpointOf(coordinator) };
   }
 
   /** In a folder of its own, as on another host: an address and the token are all it is given. */

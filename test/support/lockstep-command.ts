@@ -93,6 +93,19 @@ export function start(
   };
 }
 
+/** The address that a started `lockstep coordinator` says it waits at; rejects with its words if it ends before. */
+export function endpointOf({ child, finished }: Running): Promise<string> {
+  return new Promise((resolve, reject) => {
+    let text = '';
+    child.stdout?.on('data', (chunk: Buffer) => {
+      text += chunk.toString();
+      const found = /waiting for workers at (\S+)/.exec(text)?.[1];
+      if (found !== undefined) resolve(found);
+    });
+    void finished.then(({ stderr }) => reject(new Error(stderr)));
+  });
+}
+
 export function run(
   args: readonly string[],
   options: { env?: NodeJS.ProcessEnv; cwd?: string } = {},
