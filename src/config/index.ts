@@ -14,7 +14,9 @@ export {
   type ModelConfig,
   type NetworkConfig,
   type NoiseConfig,
+  OBJECTIVE_KINDS,
   type ObjectiveConfig,
+  type ObjectiveKind,
   type OptimizerConfig,
   PACKINGS,
   PRESET_NAMES,
@@ -22,5 +24,7 @@ export {
   type RunConfig,
   runConfigSchema,
   SCHEDULES,
+  type StartConfig,
   type StepConfig,
+  TARGET_SLOTS,
 } from './run-config.ts';

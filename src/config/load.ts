@@ -63,10 +63,17 @@ export function resolveConfig({ base, file, flags = {} }: ConfigSources): RunCon
 function validate(values: ConfigTree, file: ConfigSources['file']): RunConfig {
   const parsed = runConfigSchema.safeParse(values);
   if (!parsed.success) throw explain(parsed.error.issues[0]!, values, file);
-  const { model, data } = parsed.data;
+  const { model, data, objective } = parsed.data;
   if (data.sequenceLength > model.maxPositions) {
     const expected = `expected at most model.maxPositions (${model.maxPositions})`;
     throw invalid('data.sequenceLength', data.sequenceLength, expected);
+  }
+  if (data.targetLength !== null && data.targetLength > model.maxPositions) {
+    const expected = `expected at most model.maxPositions (${model.maxPositions})`;
+    throw invalid('data.targetLength', data.targetLength, expected);
+  }
+  if (objective.kind === 'soft' && !model.concatHead) {
+    throw invalid('model.concatHead', false, 'objective.kind "soft" needs true');
   }
   return freeze(parsed.data);
 }

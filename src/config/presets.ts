@@ -3,12 +3,19 @@ import type { PresetName, RunConfig } from './run-config.ts';
 
 const NOISE = { sentencePermutation: 1, maskRatio: 0.3, poissonLambda: 3.5, randomTokenRatio: 0.1 } as const;
 
-const DATA = { packing: 'documents', validationShare: 0, noise: NOISE } as const;
+const DATA = {
+  packing: 'documents',
+  targetLength: null,
+  targetSlots: 'longest',
+  validationShare: 0,
+  noise: NOISE,
+} as const;
 
 const COMMON = {
   seed: 1,
   engine: 'auto',
-  objective: { exitLayers: 'iid', detachCopies: true },
+  objective: { kind: 'lplm', exitLayers: 'iid', detachCopies: true, goldRatio: 0.3 },
+  start: null,
   network: { heartbeatLimitMs: 2000, pieceBytes: 1024 * 1024 },
 } as const;
 
@@ -30,6 +37,7 @@ export const PRESETS: Readonly<Record<PresetName, RunConfig>> = {
       attentionDropout: 0,
       activationDropout: 0,
       initStd: 0.02,
+      concatHead: false,
     },
     data: { ...DATA, sequenceLength: 48 },
     step: { microBatches: 8, microBatchSize: 4 },
@@ -65,6 +73,7 @@ export const PRESETS: Readonly<Record<PresetName, RunConfig>> = {
       attentionDropout: 0.1,
       activationDropout: 0.1,
       initStd: 0.02,
+      concatHead: false,
     },
     data: { ...DATA, sequenceLength: 128 },
     step: { microBatches: 16, microBatchSize: 4 },
@@ -100,6 +109,7 @@ export const PRESETS: Readonly<Record<PresetName, RunConfig>> = {
       attentionDropout: 0.1,
       activationDropout: 0.1,
       initStd: 0.02,
+      concatHead: false,
     },
     data: { ...DATA, sequenceLength: 512 },
     step: { microBatches: 256, microBatchSize: 16 },

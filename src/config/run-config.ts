@@ -33,6 +33,8 @@ const modelSchema = z
     activationDropout: dropRate,
     /** Standard deviation of the normal distribution that weights start from. */
     initStd: z.number().positive(),
+    /** Whether there is a `concat_head`, the matrix between decoder layers that objective `soft` needs. */
+    concatHead: z.boolean().default(false),
   })
   .refine((model) => model.dModel % model.heads === 0, {
     path: ['heads'],
@@ -51,22 +53,50 @@ const noiseSchema = z.strictObject({
 });
 
 export const PACKINGS = ['documents', 'packed'] as const;
+export const TARGET_SLOTS = ['longest', 'random', 'full'] as const;
 
 const dataSchema = z.strictObject({
   /** Longest source and target, special tokens included, in tokens. */
   sequenceLength: z.int().min(8),
   /** `documents`: a part of one document in each sequence; `packed`: as many parts as fit, each ended by `</s>`. */
   packing: z.enum(PACKINGS).default('documents'),
+  /**
+   * Longest target, `</s>` included, in tokens, and the number of slots that generation fills. Null takes the
+   * sequence length for texts, and for pairs what the data set's targets need.
+   */
+  targetLength: positiveInt.nullable().default(null),
+  /**
+   * Decoder slots of a micro-batch: as many as its longest target has, as published; a random number from
+   * there to `targetLength`; or always `targetLength`. Slots beyond a target's end carry no loss, but are
+   * attended to: a model that has never seen them cannot tell where to end.
+   */
+  targetSlots: z.enum(TARGET_SLOTS).default('longest'),
   /** Share of the documents that is held out for validation, chosen by document hash. */
   validationShare: z.number().min(0).max(0.5).default(0),
   noise: noiseSchema,
 });
 
+export const OBJECTIVE_KINDS = ['lplm', 'lastLayer', 'soft', 'autoregressive'] as const;
+export type ObjectiveKind = (typeof OBJECTIVE_KINDS)[number];
+
 const objectiveSchema = z.strictObject({
-  /** How each target slot's exit layer is drawn: independent and uniform, as published. */
-  exitLayers: z.enum(['iid']),
-  /** Whether copies of exited states carry no gradient, as in the published code. */
+  /**
+   * What the decoder learns. `lplm`: all slots at once, each predicted at an exit layer of its own. `lastLayer`:
+   * all at once, at the last layer only. `soft`: all at once, at every layer, each layer reading what the one
+   * below predicts (needs `model.concatHead`). `autoregressive`: each token from those before it, as in BART.
+   */
+  kind: z.enum(OBJECTIVE_KINDS).default('lplm'),
+  /** lplm: how exit layers are drawn: independent and uniform, as published, or each layer equally often in a sequence. */
+  exitLayers: z.enum(['iid', 'balanced']),
+  /** lplm: whether copies of exited states carry no gradient, as in the published code. */
   detachCopies: z.boolean(),
+  /** soft: probability that a layer reads the true token instead of the predicted one. */
+  goldRatio: probability.default(0.3),
+});
+
+const startSchema = z.strictObject({
+  /** SHA-256 (hex) of the parameters that the run starts from. */
+  weightsSha256: z.string().regex(/^[0-9a-f]{64}$/, 'must be 64 hexadecimal digits'),
 });
 
 const stepSchema = z.strictObject({
@@ -128,6 +158,8 @@ export const runConfigSchema = z.strictObject({
   model: modelSchema,
   data: dataSchema,
   objective: objectiveSchema,
+  /** Parameters to start from, as `--from` finds them; null draws them from the seed. */
+  start: startSchema.nullable().default(null),
   step: stepSchema,
   optimizer: optimizerSchema,
   checkpoint: checkpointSchema,
@@ -139,6 +171,7 @@ export type ModelConfig = RunConfig['model'];
 export type DataConfig = RunConfig['data'];
 export type NoiseConfig = DataConfig['noise'];
 export type ObjectiveConfig = RunConfig['objective'];
+export type StartConfig = RunConfig['start'];
 export type StepConfig = RunConfig['step'];
 export type OptimizerConfig = RunConfig['optimizer'];
 export type CheckpointConfig = RunConfig['checkpoint'];
@@ -151,6 +184,7 @@ export interface BitDeciding {
   readonly model: ModelConfig;
   readonly data: DataConfig;
   readonly objective: ObjectiveConfig;
+  readonly start: StartConfig;
   readonly step: StepConfig;
   readonly optimizer: OptimizerConfig;
   /** SHA-256 of the data set's manifest. */
@@ -158,8 +192,8 @@ export interface BitDeciding {
 }
 
 export function bitDecidingPart(config: RunConfig, datasetSha256: string): BitDeciding {
-  const { seed, engine, model, data, objective, step, optimizer } = config;
-  return { seed, engine, model, data, objective, step, optimizer, dataset: datasetSha256 };
+  const { seed, engine, model, data, objective, start, step, optimizer } = config;
+  return { seed, engine, model, data, objective, start, step, optimizer, dataset: datasetSha256 };
 }
 
 /** SHA-256 (hex) over the canonical JSON of what decides the bits. */

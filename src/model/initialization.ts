@@ -32,6 +32,10 @@ export function initializeParameters(
       for (let i = 0; i < values.length; i += 1) values[i] = rng.nextNormal() * model.initStd;
     } else {
       values.fill(starts[index] === 'ones' ? 1 : 0);
+      const [rows, columns] = entry.shape;
+      if (starts[index] === 'leftIdentity') {
+        for (let row = 0; row < rows!; row += 1) values[row * columns! + row] = 1;
+      }
     }
   });
   target.fill(0, PAD_ROW * model.dModel, (PAD_ROW + 1) * model.dModel);

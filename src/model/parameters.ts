@@ -4,7 +4,7 @@
  * Invariants: one function visits the leaves, so tree, layout and initialization share one order,
  * which is that of the Hugging Face BART state dictionary (ELMER.md section 7): the tied table
  * first, then encoder and decoder, each as positions, layers, embedding norm. `final_logits_bias`
- * is a zero buffer there and no parameter here. Linear weights are [out, in].
+ * is a zero buffer there and no parameter here. `concat_head` comes last. Linear weights are [out, in].
  */
 import { assert, LockstepError, layoutOf, type ParameterLayout } from '../base/index.ts';
 import type { ModelConfig } from '../config/index.ts';
@@ -47,10 +47,18 @@ export interface ParameterTree<Leaf> {
   readonly shared: Leaf;
   readonly encoder: StackParameters<Leaf, EncoderLayerParameters<Leaf>>;
   readonly decoder: StackParameters<Leaf, DecoderLayerParameters<Leaf>>;
+  /**
+   * [D, 2D], without bias: from (state, embedding of the predicted token) to the next layer's input; one
+   * for all layers (ELMER.md section 2). Null where `model.concatHead` is false.
+   */
+  readonly concatHead: Leaf | null;
 }
 
-/** What a tensor holds before the first step. */
-export type StartValue = 'normal' | 'zeros' | 'ones';
+/**
+ * What a tensor holds before the first step. `leftIdentity` is [I | 0]: a concat head that hands the state on
+ * as it is, so that fine-tuning does not begin by destroying it (ELMER.md section 10, defect 7).
+ */
+export type StartValue = 'normal' | 'zeros' | 'ones' | 'leftIdentity';
 
 /** BART leaves the first two rows of each position table unused. */
 export const POSITION_OFFSET = 2;
@@ -109,6 +117,7 @@ export function buildTree<Leaf>(
     shared: leaf('model.shared.weight', [vocabSize, dModel], 'normal'),
     encoder: stack('model.encoder', model.encoderLayers, encoderLayer),
     decoder: stack('model.decoder', model.decoderLayers, decoderLayer),
+    concatHead: model.concatHead ? leaf('concat_head.weight', [dModel, 2 * dModel], 'leftIdentity') : null,
   };
 }
 

@@ -26,6 +26,7 @@ export const MINI_MODEL: ModelConfig = {
   attentionDropout: 0,
   activationDropout: 0,
   initStd: 0.2,
+  concatHead: false,
 };
 
 export function initialParameters(model: ModelConfig, seed = 7): Float32Array {
@@ -77,7 +78,7 @@ export function buildModel(tf: Tf, model: ModelConfig, detachCopies = true): Tra
   return createTrainingModel({
     tf,
     model,
-    objective: { exitLayers: 'iid', detachCopies },
+    objective: { kind: 'lplm', exitLayers: 'iid', detachCopies, goldRatio: 0.3 },
     specialIds: SPECIAL_IDS,
     dropoutMasks: philoxDropout,
   });
