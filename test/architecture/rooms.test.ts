@@ -26,7 +26,10 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
     ...['base', 'config', 'storage', 'checkpoint', 'history', 'queue', 'coordinator', 'playground'],
   ],
   playground: ['base', 'config', 'kernels', 'checkpoint', 'data', 'model', 'engine', 'coordinator'],
-  coordinator: ['base', 'config', 'collective', 'checkpoint', 'history', 'protocol', 'net', 'queue'],
+  coordinator: [
+    ...['base', 'config', 'collective', 'storage', 'checkpoint', 'history', 'protocol', 'net', 'queue'],
+  ],
+  weights: ['base', 'config', 'storage', 'checkpoint', 'data', 'model', 'coordinator'],
   worker: [
     ...['base', 'config', 'kernels', 'collective', 'data', 'model', 'engine'],
     ...['protocol', 'net', 'queue', 'logging'],
@@ -45,6 +48,7 @@ const HOMES: Readonly<Record<string, readonly string[]>> = {
   commander: PROGRAMS,
   '@tensorflow/tfjs': ['engine', 'model'],
   wtf_wikipedia: ['data'],
+  yauzl: ['weights'],
   msgpackr: ['protocol'],
   fastify: ['coordinator', 'dashboard'],
   'prom-client': ['dashboard'],
