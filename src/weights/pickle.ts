@@ -22,7 +22,7 @@ export interface PickleReader {
 /** What is wrong with a pickle; `unpickle` adds where. */
 export class PickleError extends Error {}
 
-/** A state dictionary with a tensor for each of a thousand layers takes some 50,000. */
+/** A tensor takes some thirty. */
 const OPERATIONS_MAX = 1_000_000;
 
 // Dictionaries are Maps, tuples and lists arrays.
@@ -69,7 +69,7 @@ class PickleMachine {
   run(): unknown {
     for (let count = 0; count < OPERATIONS_MAX; count += 1) {
       this.operationStart = this.position;
-      const operation = String.fromCharCode(this.#take(1)[0]!);
+      const operation = String.fromCharCode(this.#u8());
       if (operation === '.') return this.#pop();
       this.#carryOut(operation);
     }
@@ -276,7 +276,10 @@ class PickleMachine {
   }
 
   #u8(): number {
-    return this.#take(1)[0]!;
+    const byte = this.#bytes[this.position];
+    if (byte === undefined) throw new PickleError('is cut short');
+    this.position += 1;
+    return byte;
   }
 
   #u32(): number {
