@@ -22,6 +22,7 @@ export const RANDOM_STREAMS = {
   initialization: 5,
   sampling: 6,
   faults: 7,
+  goldTokens: 8,
 } as const;
 export type RandomStream = keyof typeof RANDOM_STREAMS;
 
