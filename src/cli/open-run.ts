@@ -2,10 +2,11 @@
 import { LockstepError } from '../base/index.ts';
 import { type RunConfig, readConfigFile, resolveConfig } from '../config/index.ts';
 import { openRun, type RunFolder, savedConfig } from '../coordinator/index.ts';
-import { openDataset, tokenizerToJson } from '../data/index.ts';
+import { openDataset, settledDataConfig, tokenizerToJson } from '../data/index.ts';
 import { probeEngine } from '../engine/index.ts';
 import { openWeights, type WeightsSource } from '../weights/index.ts';
 import { configTreeOf, type RunFlags } from './flags.ts';
+import { cutsText } from './prepare-pairs.ts';
 import { requireSameSizes, requireSameTokens, type StartingPoint, startFrom } from './start-from.ts';
 import { say, warn } from './terminal.ts';
 
@@ -59,9 +60,12 @@ async function planOf(
   dataset.close();
   const model = withVocabulary(asked.model, vocabSize, flags.data);
   if (source !== null) requireSameSizes(source, model);
+  const data = settledDataConfig(asked.data, dataset.manifest, model.maxPositions);
+  const cuts = cutsText(dataset, data);
+  if (cuts !== null) warn(cuts);
   const start = source === null ? null : await startFrom(source, model);
   const begins = start === null ? asked.start : { weightsSha256: start.sha256 };
-  const config = { ...asked, model, start: begins, engine: await engineOf(asked) };
+  const config = { ...asked, model, data, start: begins, engine: await engineOf(asked) };
   return { dir: flags.run, config, datasetSha256, tokenizerJson, start };
 }
 
