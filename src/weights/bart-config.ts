@@ -103,9 +103,12 @@ export function modelOfBart(text: string, path: string): ModelConfig {
 
 const TOKEN_IDS = { bos_token_id: BOS_ID, pad_token_id: PAD_ID, eos_token_id: EOS_ID } as const;
 
+/** A whole number is an int to Python, and transformers refuses it for these. */
+const FLOATS = new Set(['dropout', 'attention_dropout', 'activation_dropout', 'init_std']);
+
 /** The text of a `config.json` that `transformers` builds the same model from. */
 export function bartOfModel(model: ModelConfig): string {
-  return json({
+  const text = json({
     architectures: ['BartForConditionalGeneration'],
     model_type: 'bart',
     vocab_size: model.vocabSize,
@@ -123,8 +126,6 @@ export function bartOfModel(model: ModelConfig): string {
     attention_dropout: model.attentionDropout,
     activation_dropout: model.activationDropout,
     init_std: model.initStd,
-    encoder_layerdrop: 0,
-    decoder_layerdrop: 0,
     scale_embedding: false,
     is_encoder_decoder: true,
     tie_word_embeddings: true,
@@ -134,6 +135,9 @@ export function bartOfModel(model: ModelConfig): string {
     forced_eos_token_id: EOS_ID,
     torch_dtype: 'float32',
   });
+  return text.replace(/"(\w+)": (\d+)(?=,?$)/gm, (member, name: string) =>
+    FLOATS.has(name) ? `${member}.0` : member,
+  );
 }
 
 /** The text of the `generation_config.json` beside it. */

@@ -22,8 +22,8 @@ export interface PickleReader {
 /** What is wrong with a pickle; `unpickle` adds where. */
 export class PickleError extends Error {}
 
-/** A tensor takes some thirty. */
-const OPERATIONS_MAX = 1_000_000;
+/** A tensor takes some thirty: enough for six thousand, and BART-large has 510. */
+const OPERATIONS_MAX = 200_000;
 
 // Dictionaries are Maps, tuples and lists arrays.
 export type PickleDictionary = Map<string | number, unknown>;

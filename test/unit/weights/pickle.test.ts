@@ -82,13 +82,13 @@ describe('what is refused', () => {
     expect(message).toMatch(/^w\.bin: .*\(byte \d+\)/);
   });
 
-  it('a deep nest, a long list and a memory of millions, in bounded time', () => {
-    const deep = new Uint8Array(8_000_000).fill('('.charCodeAt(0));
-    expect(refusalOf(Buffer.concat([pickle(), deep]))).toMatch(/more than 1000000 pickle operations/);
-    const nested = new Uint8Array(3_000_000).fill(0x85);
-    expect(refusalOf(Buffer.concat([pickle('N'), nested]))).toMatch(/more than 1000000 pickle operations/);
-    const wide = pickle('(', 'N'.repeat(900_000), 't.');
-    expect((read(wide) as unknown[]).length).toBe(900_000);
+  it('a deep nest, a long list and a memory of much, in bounded time', () => {
+    const deep = new Uint8Array(2_000_000).fill('('.charCodeAt(0));
+    expect(refusalOf(Buffer.concat([pickle(), deep]))).toMatch(/more than 200000 pickle operations/);
+    const nested = new Uint8Array(1_000_000).fill(0x85);
+    expect(refusalOf(Buffer.concat([pickle('N'), nested]))).toMatch(/more than 200000 pickle operations/);
+    const wide = pickle('(', 'N'.repeat(190_000), 't.');
+    expect((read(wide) as unknown[]).length).toBe(190_000);
   });
 
   it('a shape of a million sides', () => {
