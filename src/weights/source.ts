@@ -88,10 +88,9 @@ async function openNamed(path: string, step: number): Promise<CheckpointReader> 
 }
 
 async function openCheckpointWeights(path: string): Promise<WeightsSource> {
-  const reader = await openCheckpoint(path);
   const tokenizerFile = runTokenizerFile(dirname(dirname(path)));
   const tokenizer = tokenizerFile === null ? null : loadTokenizer(tokenizerFile);
-  return checkpointSource(path, await verified(reader), tokenizer, []);
+  return checkpointSource(path, await verified(await openCheckpoint(path)), tokenizer, []);
 }
 
 async function verified(reader: CheckpointReader): Promise<CheckpointReader> {

@@ -4,7 +4,7 @@ import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { layoutSize } from '../../../src/base/index.ts';
-import { checkpointName } from '../../../src/checkpoint/index.ts';
+import { checkpointName, listCheckpoints } from '../../../src/checkpoint/index.ts';
 import { verifyRun } from '../../../src/cli/verify-run.ts';
 import { PRESETS, type RunConfig } from '../../../src/config/index.ts';
 import {
@@ -86,7 +86,9 @@ describe('a run from given weights', () => {
   it('goes on from there without the weights being named again', async () => {
     const dir = await temporaryFolder();
     await open(dir, WEIGHTS);
+    await rm(join(dir, 'tokenizer.json'));
     const { checkpoint } = await open(dir, null);
+    expect(runTokenizerFile(dir), 'a run of an older version gets its tokenizer').not.toBeNull();
     expect(checkpoint?.manifest.weightsSha256).toBe(SHA256);
     expect(kindsOf(dir).at(-1)).toEqual(['resumed', 0]);
   });
@@ -138,10 +140,7 @@ describe('a run from given weights', () => {
       commit: { gradientDigest: '0a', parametersDigest: '0b' },
       tokensSeen: 5,
     });
-    await rm(join(dir, 'tokenizer.json'));
-    const { checkpoint, startStep } = await open(dir, null);
-    expect([startStep, checkpoint?.step]).toEqual([1, 1]);
-    expect(runTokenizerFile(dir), 'a run of an older version gets its tokenizer').not.toBeNull();
+    expect((await listCheckpoints(run.checkpointsDir)).map(({ step }) => step)).toEqual([1]);
   });
 });
 
