@@ -22,6 +22,7 @@ const PURE = [
   'simulator/',
   'base/',
   'chaos/',
+  'metrics/',
   'dashboard/contract.ts',
   'dashboard/view/',
   'config/deadlines.ts',

@@ -22,6 +22,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   queue: ['base', 'config', 'protocol'],
   logging: ['base'],
   chaos: ['base'],
+  metrics: ['base'],
   dashboard: [
     ...['base', 'config', 'storage', 'checkpoint', 'history', 'queue', 'coordinator', 'playground'],
   ],
@@ -45,6 +46,7 @@ const HOMES: Readonly<Record<string, readonly string[]>> = {
   commander: PROGRAMS,
   '@tensorflow/tfjs': ['engine', 'model'],
   wtf_wikipedia: ['data'],
+  stemmer: ['metrics'],
   msgpackr: ['protocol'],
   fastify: ['coordinator', 'dashboard'],
   'prom-client': ['dashboard'],
