@@ -26,7 +26,8 @@ interface StemClass {
 interface Path {
   /** For each word of the reference the position it is matched to, or UNMATCHED. */
   readonly matches: Int32Array;
-  readonly used: Uint8Array;
+  /** A bit for each word of the hypothesis that is matched. */
+  readonly used: bigint;
   readonly chunks: number;
   /** Summed over matches: how far apart the two positions are. */
   readonly distance: number;
@@ -46,23 +47,17 @@ export function align(hypothesis: readonly string[], reference: readonly string[
   let paths: Path[] = [
     {
       matches: new Int32Array(reference.length).fill(UNMATCHED),
-      used: new Uint8Array(hypothesis.length),
+      used: 0n,
       chunks: 0,
       distance: 0,
     },
   ];
-  reference.forEach((word, at) => {
-    const choices = paths.flatMap((path) => {
-      const candidates = classOf[at]!.hypothesis.filter((to) => path.used[to] === 0);
-      // To match equal words never costs a match elsewhere; anything else may, and then it is no choice.
-      const isChoice = (to: number) =>
-        (to !== UNMATCHED && hypothesis[to] === word) ||
-        keepsAllMatches(hypothesis, reference, classOf[at]!, path, at, to);
-      return [...candidates, UNMATCHED].filter(isChoice).map((to) => choiceOf(path, at, to));
-    });
-    paths = choices.length === 1 ? [pathOf(choices[0]!, at)] : bestPaths(choices, at);
+  reference.forEach((_, at) => {
+    const choices = paths.flatMap((path) => choicesOf(hypothesis, reference, classOf[at]!, path, at));
+    const isBranching = choices.length > paths.length;
+    paths = isBranching ? bestPaths(choices, at) : choices.map((choice) => pathOf(choice, at));
   });
-  const { matches, chunks } = paths[0]!;
+  const { matches, chunks } = paths.reduce((first, second) => (byRank(second, first) < 0 ? second : first));
   let exact = 0;
   let total = 0;
   matches.forEach((to, at) => {
@@ -94,23 +89,47 @@ function stemClasses(
   return classes;
 }
 
+/** What leaves as many matches possible as there can be in all, and as many of equal words. */
+function choicesOf(
+  hypothesis: readonly string[],
+  reference: readonly string[],
+  words: StemClass,
+  path: Path,
+  at: number,
+): Choice[] {
+  const choices = words.hypothesis
+    .filter((to) => !isUsed(path, to))
+    // To match equal words never costs a match elsewhere.
+    .filter(
+      (to) => hypothesis[to] === reference[at] || keepsAllMatches(hypothesis, reference, words, path, at, to),
+    )
+    .map((to) => choiceOf(path, at, to));
+  // Where there are enough words for each of the reference, none may be left out.
+  const isNeeded = words.reference.length <= words.hypothesis.length;
+  if (!isNeeded && keepsAllMatches(hypothesis, reference, words, path, at, UNMATCHED)) {
+    choices.push(choiceOf(path, at, UNMATCHED));
+  }
+  return choices;
+}
+
 /**
- * Whether, after the choice, the words of this stem can still be matched as often as at all possible, and as many of
+ * Whether, after it, the words of this stem can still be matched as often as at all possible, and as many of
  * them to equal words. Words of other stems are not concerned.
  */
 function keepsAllMatches(
   hypothesis: readonly string[],
   reference: readonly string[],
   words: StemClass,
-  { matches, used }: Path,
+  path: Path,
   at: number,
   to: number,
 ): boolean {
+  if (words.hypothesis.length === 0) return true;
   const possible = matchable(
     words.hypothesis.map((position) => hypothesis[position]!),
     words.reference.map((position) => reference[position]!),
   );
-  const free = words.hypothesis.filter((position) => used[position] === 0 && position !== to);
+  const free = words.hypothesis.filter((position) => !isUsed(path, position) && position !== to);
   const later = words.reference.filter((position) => position > at);
   const left = matchable(
     free.map((position) => hypothesis[position]!),
@@ -118,7 +137,7 @@ function keepsAllMatches(
   );
   let { exact, total } = left;
   for (const position of words.reference) {
-    const matched = position === at ? to : position < at ? matches[position]! : UNMATCHED;
+    const matched = position === at ? to : position < at ? path.matches[position]! : UNMATCHED;
     if (matched === UNMATCHED) continue;
     total += 1;
     if (hypothesis[matched] === reference[position]) exact += 1;
@@ -154,20 +173,30 @@ function choiceOf(path: Path, at: number, to: number): Choice {
 
 function pathOf({ path, to, chunks, distance }: Choice, at: number): Path {
   const matches = path.matches.slice();
-  const used = path.used.slice();
   matches[at] = to;
-  if (to !== UNMATCHED) used[to] = 1;
+  const used = to === UNMATCHED ? path.used : path.used | (1n << BigInt(to));
   return { matches, used, chunks, distance };
+}
+
+function isUsed({ used }: Path, position: number): boolean {
+  return ((used >> BigInt(position)) & 1n) === 1n;
+}
+
+type Rank = Pick<Path, 'chunks' | 'distance'>;
+
+/** Below 0 where `first` is better. */
+function byRank(first: Rank, second: Rank): number {
+  return first.chunks - second.chunks || first.distance - second.distance;
 }
 
 /** The best, once each: paths that used the same words and stand at the same one go on alike. */
 function bestPaths(choices: Choice[], at: number): Path[] {
-  choices.sort((first, second) => first.chunks - second.chunks || first.distance - second.distance);
-  const kept = new Map<string, Path>();
+  choices.sort(byRank);
+  const kept = new Map<bigint, Path>();
   for (const choice of choices) {
     if (kept.size === BEAM) break;
     const path = pathOf(choice, at);
-    const key = `${choice.to} ${path.used.join('')}`;
+    const key = (path.used << 32n) | BigInt(choice.to - UNMATCHED);
     if (!kept.has(key)) kept.set(key, path);
   }
   return [...kept.values()];

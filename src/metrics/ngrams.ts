@@ -4,7 +4,8 @@
 export function countNgrams(words: readonly string[], size: number): Map<string, number> {
   const counts = new Map<string, number>();
   for (let start = 0; start + size <= words.length; start += 1) {
-    const ngram = words.slice(start, start + size).join(' ');
+    let ngram = words[start]!;
+    for (let next = start + 1; next < start + size; next += 1) ngram += ` ${words[next]!}`;
     counts.set(ngram, (counts.get(ngram) ?? 0) + 1);
   }
   return counts;

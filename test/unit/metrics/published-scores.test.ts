@@ -8,7 +8,8 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { porterStem, type Stem, scoreTexts, stemmerWithExceptions } from '../../../src/metrics/index.ts';
 import { commonSubsequenceLength } from '../../../src/metrics/ngrams.ts';
-import { spacedWords } from '../../../src/metrics/words.ts';
+import { rouge } from '../../../src/metrics/rouge.ts';
+import { remembering, rougeWords, spacedWords } from '../../../src/metrics/words.ts';
 import { SHARED_DATA } from '../../support/data-files.ts';
 
 const xsum = join(SHARED_DATA, 'xsum-model-predictions-rouge', 'xsum-model-predictions.tar.gz');
@@ -35,35 +36,52 @@ function officialScores(system: string): Record<'f1' | 'precision' | 'recall', n
   return { f1: valuesOf('f-score'), precision: valuesOf('precision'), recall: valuesOf('recall') };
 }
 
-/** The largest difference to the official scores of a system, in points of 100. */
-function largestDifference(system: string, gold: readonly string[], rougeStem: Stem): number {
-  const texts = unpacked(`${system}-test-output.txt`).split('\n');
-  const { rouge1, rouge2, rougeL } = scoreTexts(
-    texts,
-    gold.map((reference) => [reference]),
-    { rougeStem },
-  );
-  const official = officialScores(system);
-  const differences = (['f1', 'precision', 'recall'] as const).flatMap((name) =>
-    [rouge1, rouge2, rougeL].map((overlap, index) => Math.abs(100 * overlap[name] - official[name][index]!)),
-  );
-  return Math.max(...differences);
+/** Compares systems with their official scores; the gold texts are read once. */
+class Comparison {
+  readonly #words: (text: string) => string[];
+  readonly #gold: string[][][];
+
+  constructor(rougeStem: Stem) {
+    const stem = remembering(rougeStem);
+    this.#words = (text) => rougeWords(text, stem);
+    this.#gold = unpacked('gold-test-sentences.txt')
+      .split('\n')
+      .map((text) => [this.#words(text)]);
+  }
+
+  /** In points of 100, over precision, recall and F1 of the three measures. */
+  largestDifference(system: string): number {
+    const texts = unpacked(`${system}-test-output.txt`).split('\n');
+    const { rouge1, rouge2, rougeL } = rouge(texts.map(this.#words), this.#gold);
+    const official = officialScores(system);
+    const differences = (['f1', 'precision', 'recall'] as const).flatMap((name) =>
+      [rouge1, rouge2, rougeL].map((overlap, index) =>
+        Math.abs(100 * overlap[name] - official[name][index]!),
+      ),
+    );
+    return Math.max(...differences);
+  }
 }
 
 describe.skipIf(!existsSync(xsum))('ROUGE of five systems on XSum', () => {
-  const gold = existsSync(xsum) ? unpacked('gold-test-sentences.txt').split('\n') : [];
-
-  it.each(SYSTEMS)('%s: within 0.55 points of ROUGE-1.5.5, with Porter stems alone', (system) => {
-    expect(largestDifference(system, gold, porterStem)).toBeLessThan(0.55);
+  it('is within 0.55 points of ROUGE-1.5.5 with Porter stems alone', { timeout: 120_000 }, () => {
+    const comparison = new Comparison(porterStem);
+    for (const system of SYSTEMS) {
+      expect(comparison.largestDifference(system), system).toBeLessThan(0.55);
+    }
   });
 
-  it.skipIf(!existsSync(join(wordnet, 'verb.exc'))).each(SYSTEMS)(
-    "%s: within 0.02 points, with WordNet's irregular forms",
-    (system) => {
+  it.skipIf(!existsSync(join(wordnet, 'verb.exc')))(
+    "is within 0.02 points with WordNet's irregular forms",
+    { timeout: 120_000 },
+    () => {
       const lists = ['adj', 'adv', 'noun', 'verb'].map((name) =>
         readFileSync(join(wordnet, `${name}.exc`), 'utf8'),
       );
-      expect(largestDifference(system, gold, stemmerWithExceptions(lists))).toBeLessThan(0.02);
+      const comparison = new Comparison(stemmerWithExceptions(lists));
+      for (const system of SYSTEMS) {
+        expect(comparison.largestDifference(system), system).toBeLessThan(0.02);
+      }
     },
   );
 });
@@ -98,11 +116,10 @@ describe.skipIf(!existsSync(examples))("nlg-eval's example", () => {
     expect((scores[0]! + scores[1]!) / 2).toBeCloseTo(0.522104, 6);
   });
 
-  it('has a METEOR below the whole one of 0.2958, for two of four stages are left out', () => {
+  it('has a METEOR little below the whole one of 0.295797, for two of four stages are left out', () => {
     const { texts, references } = example();
     const { meteor } = scoreTexts(texts, references);
-    console.log('METEOR', meteor);
     expect(meteor).toBeLessThan(0.295797);
-    expect(meteor).toBeGreaterThan(0.2);
+    expect(meteor).toBeGreaterThan(0.295797 - 0.03);
   });
 });
