@@ -25,7 +25,8 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   dashboard: [
     ...['base', 'config', 'storage', 'checkpoint', 'history', 'queue', 'coordinator', 'playground'],
   ],
-  playground: ['base', 'config', 'kernels', 'checkpoint', 'data', 'model', 'engine', 'coordinator'],
+  generation: ['base', 'config', 'checkpoint', 'data', 'model', 'engine', 'coordinator'],
+  playground: ['base', 'config', 'checkpoint', 'data', 'generation', 'coordinator'],
   coordinator: ['base', 'config', 'collective', 'checkpoint', 'history', 'protocol', 'net', 'queue'],
   worker: [
     ...['base', 'config', 'kernels', 'collective', 'data', 'model', 'engine'],
@@ -46,7 +47,7 @@ const HOMES: Readonly<Record<string, readonly string[]>> = {
   '@tensorflow/tfjs': ['engine', 'model'],
   wtf_wikipedia: ['data'],
   msgpackr: ['protocol'],
-  fastify: ['coordinator', 'dashboard'],
+  fastify: ['coordinator', 'dashboard', 'generation'],
   'prom-client': ['dashboard'],
   '@bull-board/api': ['dashboard'],
 };
