@@ -5,21 +5,16 @@
  * Invariants: no tensor outlives a call but the parameters; at this border all vectors are flat
  * Float32Arrays in layout order. Losses are sums over real tokens: the division by the step's token
  * count happens once, after the reduction (DESIGN.md section 3).
- * The input embedding is looked up outside the differentiated function; its gradient rows are added
- * into the tied table's on the host, in row order: the same bits on every engine, no scatter-add.
  */
 import { assert, LockstepError, layoutSize, type ParameterLayout } from '../base/index.ts';
 import type { ModelConfig, ObjectiveConfig } from '../config/index.ts';
 import type { MicroBatch } from '../data/index.ts';
-import { argMaxTokens, crossEntropySumOnly } from './cross-entropy.ts';
-import { decodeFully, decoderStart } from './decoder.ts';
+import { argMaxTokens } from './cross-entropy.ts';
 import type { Tensor, Tf } from './differentiable.ts';
-import { type DropoutMasks, dropoutFor, noDropout, type SlotKey } from './dropout.ts';
-import { encode, type Pass, paddingBias } from './encoder.ts';
-import { drawExitLayers, planExits } from './exit-layers.ts';
-import { lplmLossSum } from './lplm.ts';
+import { type DropoutMasks, dropoutFor, type SlotKey } from './dropout.ts';
 import type { SourceBatch, SpecialIds } from './micro-batch.ts';
-import { type ParameterTree, POSITION_OFFSET, parameterLayout, treeOf } from './parameters.ts';
+import { evaluationLoss, lastStates, type Trained, trainingLoss } from './objectives.ts';
+import { type ParameterTree, parameterLayout, treeOf } from './parameters.ts';
 
 export interface TrainingModelOptions {
   readonly tf: Tf;
@@ -41,97 +36,23 @@ export interface TrainingModel {
   setParameters(flat: Float32Array): void;
   /** Writes d(lossSum)/d(parameters) to `target`, every element. Throws NOT_FINITE on a loss that is not finite. */
   gradient(batch: MicroBatch, key: SlotKey, target: Float32Array): GradientResult;
-  /** Loss at full depth, without dropout: what the last layer alone would say. */
+  /** Loss at full depth, without dropout: what the last layer alone says. */
   evaluate(batch: MicroBatch): GradientResult;
   /** Decodes `targetLength` slots at full depth; one array of ids per row, cut before the first `</s>`. */
   generate(batch: SourceBatch, targetLength: number): Int32Array[];
   dispose(): void;
 }
 
-/** The four inputs that are looked up in tables; their gradients are rows of the tables' gradients. */
-interface Inputs {
-  readonly lookup_BSD: Tensor;
-  readonly encoderPositions_SD: Tensor;
-  readonly bos_1D: Tensor;
-  readonly mask_1D: Tensor;
-  readonly decoderPositions_TD: Tensor;
-}
-
 export function createTrainingModel(options: TrainingModelOptions): TrainingModel {
   const { tf, model, objective, specialIds, dropoutMasks } = options;
   const layout = parameterLayout(model);
   const size = layoutSize(layout);
-  const tables = treeOf(model, layout);
+  const trained: Trained = { tf, model, objective, specialIds, tables: treeOf(model, layout) };
   let leaves: Tensor[] = [];
 
   const uploaded = (): ParameterTree<Tensor> => {
     assert(leaves.length > 0, 'setParameters comes before any computation');
     return treeOf(model, leaves);
-  };
-
-  const lookUp = (tree: ParameterTree<Tensor>, batch: SourceBatch, targetLength: number): Inputs => {
-    requireLength(model, 'source', batch.sourceLength);
-    requireLength(model, 'target', targetLength);
-    const { dModel } = model;
-    const ids = tf.tensor(batch.sourceIds.slice(), [batch.batchSize, batch.sourceLength], 'int32');
-    const row = (id: number) => tf.slice(tree.shared, [id, 0], [1, dModel]);
-    const positions = (table: Tensor, count: number) =>
-      tf.slice(table, [POSITION_OFFSET, 0], [count, dModel]);
-    return {
-      lookup_BSD: tf.gather(tree.shared, ids),
-      encoderPositions_SD: positions(tree.encoder.positions, batch.sourceLength),
-      bos_1D: row(specialIds.bos),
-      mask_1D: row(specialIds.mask),
-      decoderPositions_TD: positions(tree.decoder.positions, targetLength),
-    };
-  };
-
-  const startAndEncoded = (
-    pass: Pass,
-    tree: ParameterTree<Tensor>,
-    inputs: Inputs,
-    { batchSize, sourceLength, sourceLengths }: SourceBatch,
-  ) => {
-    const { lookup_BSD, encoderPositions_SD, bos_1D, mask_1D, decoderPositions_TD } = inputs;
-    const keyBias = paddingBias(tf, sourceLengths, sourceLength);
-    const hidden = encode(pass, tree, lookup_BSD, encoderPositions_SD, keyBias);
-    const start = decoderStart(pass, tree, batchSize, bos_1D, mask_1D, decoderPositions_TD);
-    return { start, encoded: { batchSize, hidden, keyBias } };
-  };
-
-  const decodeAll = (batch: SourceBatch, targetLength: number): Tensor => {
-    const tree = uploaded();
-    const pass = { tf, model, masks: noDropout };
-    const inputs = lookUp(tree, batch, targetLength);
-    const { start, encoded } = startAndEncoded(pass, tree, inputs, batch);
-    return decodeFully(pass, tree, start, encoded);
-  };
-
-  const writeGradient = (
-    batch: MicroBatch,
-    grads: readonly (Tensor | null)[],
-    numInputs: number,
-    target: Float32Array,
-  ): void => {
-    target.fill(0);
-    layout.forEach((entry, index) => {
-      const grad = grads[numInputs + index];
-      if (grad != null) target.set(floatsOf(grad), entry.offset);
-    });
-    const { dModel } = model;
-    const [lookup, encoderPositions, bos, mask, decoderPositions] = grads
-      .slice(0, numInputs)
-      .map((grad) => (grad == null ? new Float32Array() : floatsOf(grad)));
-    target.set(encoderPositions!, tables.encoder.positions.offset + POSITION_OFFSET * dModel);
-    target.set(decoderPositions!, tables.decoder.positions.offset + POSITION_OFFSET * dModel);
-    const table = target.subarray(tables.shared.offset, tables.shared.offset + tables.shared.size);
-    batch.sourceIds.forEach((id, row) => {
-      const isPadding =
-        row % batch.sourceLength >= batch.sourceLengths[Math.floor(row / batch.sourceLength)]!;
-      if (!isPadding) addRow(table, id, lookup!, row, dModel);
-    });
-    addRow(table, specialIds.bos, bos!, 0, dModel);
-    addRow(table, specialIds.mask, mask!, 0, dModel);
   };
 
   return {
@@ -149,55 +70,43 @@ export function createTrainingModel(options: TrainingModelOptions): TrainingMode
     gradient(batch, key, target) {
       assert(target.length === size, `gradient of ${target.length} floats, layout has ${size}`);
       const tree = uploaded();
-      const { batchSize, targetLength, labels, realTokens } = batch;
-      if (realTokens === 0) {
-        target.fill(0);
-        return { lossSum: 0, realTokens };
-      }
-      const plan = planExits({
-        batchSize,
-        targetLength,
-        numLayers: model.decoderLayers,
-        exitLayers: drawExitLayers(key, batchSize * targetLength, model.decoderLayers),
-        labels,
-        padId: specialIds.pad,
-        detachCopies: objective.detachCopies,
-      });
-      assert(plan.labels.length === realTokens, `${plan.labels.length} labels of ${realTokens} real tokens`);
+      const { realTokens } = batch;
+      target.fill(0);
+      if (realTokens === 0) return { lossSum: 0, realTokens };
       return tf.tidy(() => {
         const pass = { tf, model, masks: dropoutFor(tf, dropoutMasks, key, model) };
-        const inputs = lookUp(tree, batch, targetLength);
-        const sources = Object.values(inputs) as Tensor[];
-        const forward = () => {
-          const { start, encoded } = startAndEncoded(pass, tree, inputs, batch);
-          return lplmLossSum(pass, tree, start, encoded, plan) as ReturnType<Tf['scalar']>;
-        };
+        const { lookups, lossSum: forward } = trainingLoss(trained, pass, tree, batch, key);
+        const inputs = lookups.tensors;
         // Not `tf.valueAndGrads`, which refuses a parameter that the loss does not reach: a layer above
         // every drawn exit.
-        const { value, grads } = tf.engine().gradients(forward, [...sources, ...leaves], undefined, true);
+        const { value, grads } = tf
+          .engine()
+          .gradients(forward as () => ReturnType<Tf['scalar']>, [...inputs, ...leaves], undefined, true);
         const lossSum = floatsOf(value)[0]!;
         requireFinite(lossSum, key);
-        writeGradient(batch, grads, sources.length, target);
+        const floats = (grad: Tensor | null | undefined) => (grad == null ? null : floatsOf(grad));
+        layout.forEach((entry, index) => {
+          const grad = floats(grads[inputs.length + index]);
+          if (grad !== null) target.set(grad, entry.offset);
+        });
+        lookups.addGradients(grads.slice(0, inputs.length).map(floats), target);
         return { lossSum, realTokens };
       });
     },
 
     evaluate(batch) {
-      const { labels, realTokens, targetLength } = batch;
+      const { realTokens } = batch;
       if (realTokens === 0) return { lossSum: 0, realTokens };
-      const rows = Int32Array.from(labels.keys()).filter((row) => labels[row] !== specialIds.pad);
-      const lossSum = tf.tidy(() => {
-        const picked = tf.gather(decodeAll(batch, targetLength), tf.tensor1d(rows, 'int32'));
-        const wanted = rows.map((row) => labels[row]!);
-        return crossEntropySumOnly(tf, picked, uploaded().shared, wanted);
-      });
-      const value = floatsOf(lossSum)[0]!;
-      lossSum.dispose();
-      return { lossSum: value, realTokens };
+      return tf.tidy(() => ({
+        lossSum: floatsOf(evaluationLoss(trained, uploaded(), batch))[0]!,
+        realTokens,
+      }));
     },
 
     generate(batch, targetLength) {
-      const hidden = tf.tidy(() => decodeAll(batch, targetLength));
+      assert(objective.kind !== 'autoregressive', 'all slots at once');
+      const labels = new Int32Array(batch.batchSize * targetLength);
+      const hidden = tf.tidy(() => lastStates(trained, uploaded(), { ...batch, targetLength, labels }));
       const tokens = argMaxTokens(tf, hidden, uploaded().shared);
       hidden.dispose();
       return Array.from({ length: batch.batchSize }, (_, row) => {
@@ -214,13 +123,6 @@ export function createTrainingModel(options: TrainingModelOptions): TrainingMode
   };
 }
 
-/** Adds row `from` of `rows` to row `to` of `table`. */
-function addRow(table: Float32Array, to: number, rows: Float32Array, from: number, width: number): void {
-  const target = to * width;
-  const source = from * width;
-  for (let column = 0; column < width; column += 1) table[target + column]! += rows[source + column]!;
-}
-
 /** The values of a float32 tensor; a copy. */
 function floatsOf(tensor: Tensor): Float32Array {
   // Every tensor of the model is float32 but for indices, which never come here.
@@ -233,14 +135,5 @@ function requireFinite(lossSum: number, { step, slot }: SlotKey): void {
     'NOT_FINITE',
     `the loss of step ${step}, slot ${slot} is ${lossSum}; lower optimizer.learningRate or set optimizer.clipNorm`,
     { context: { step, slot, lossSum } },
-  );
-}
-
-function requireLength(model: ModelConfig, what: string, length: number): void {
-  if (length >= 1 && length <= model.maxPositions) return;
-  throw new LockstepError(
-    'CONFIG_INVALID',
-    `a ${what} of ${length} tokens does not fit model.maxPositions ${model.maxPositions}; raise it or lower data.sequenceLength`,
-    { context: { field: 'model.maxPositions', value: model.maxPositions, length } },
   );
 }

@@ -47,6 +47,7 @@ const DRIVERS = [
   'coordinator/coordinator.ts',
   'coordinator/data-routes.ts',
   'coordinator/run-folder.ts',
+  'coordinator/start-weights.ts',
   'coordinator/state-server.ts',
 ];
 

@@ -26,7 +26,8 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   dashboard: [
     ...['base', 'config', 'storage', 'checkpoint', 'history', 'queue', 'coordinator', 'playground'],
   ],
-  playground: ['base', 'config', 'kernels', 'checkpoint', 'data', 'model', 'engine', 'coordinator'],
+  generation: ['base', 'config', 'checkpoint', 'data', 'model', 'engine', 'coordinator'],
+  playground: ['base', 'config', 'checkpoint', 'data', 'generation', 'coordinator'],
   coordinator: ['base', 'config', 'collective', 'checkpoint', 'history', 'protocol', 'net', 'queue'],
   worker: [
     ...['base', 'config', 'kernels', 'collective', 'data', 'model', 'engine'],
@@ -48,7 +49,7 @@ const HOMES: Readonly<Record<string, readonly string[]>> = {
   wtf_wikipedia: ['data'],
   stemmer: ['metrics'],
   msgpackr: ['protocol'],
-  fastify: ['coordinator', 'dashboard'],
+  fastify: ['coordinator', 'dashboard', 'generation'],
   'prom-client': ['dashboard'],
   '@bull-board/api': ['dashboard'],
 };
