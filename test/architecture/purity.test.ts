@@ -23,6 +23,8 @@ const PURE = [
   'base/',
   'chaos/',
   'metrics/',
+  'evaluation/measure.ts',
+  'evaluation/report.ts',
   'dashboard/contract.ts',
   'dashboard/view/',
   'config/deadlines.ts',

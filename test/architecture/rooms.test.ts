@@ -27,6 +27,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
     ...['base', 'config', 'storage', 'checkpoint', 'history', 'queue', 'coordinator', 'playground'],
   ],
   generation: ['base', 'config', 'checkpoint', 'data', 'model', 'engine', 'coordinator'],
+  evaluation: ['base', 'data', 'generation', 'metrics'],
   playground: ['base', 'config', 'checkpoint', 'data', 'generation', 'coordinator'],
   coordinator: ['base', 'config', 'collective', 'checkpoint', 'history', 'protocol', 'net', 'queue'],
   worker: [
