@@ -10,6 +10,7 @@ export {
   INPUT_FORMATS,
   type InputFormat,
   newestDump,
+  readLines,
   type RemoteFile,
 } from './input/index.ts';
 export {
