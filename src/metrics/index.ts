@@ -1,0 +1,3 @@
+export type { Overlap, RougeScores } from './rouge.ts';
+export { type ScoringOptions, scoreTexts, type TextScores } from './text-scores.ts';
+export { porterStem, type Stem, stemmerWithExceptions } from './words.ts';
