@@ -25,14 +25,20 @@ export function addTrainCommand(program: Command): void {
   const command = program
     .command('train')
     .description('train on this machine: Redis, coordinator and workers at once');
-  addDashboardFlags(addRunFlags(command))
+  addFleetFlags(addDashboardFlags(addRunFlags(command))).action((flags: TrainFlags) =>
+    runCommand(async () => exitCodeOf(await train(flags))),
+  );
+}
+
+/** What concerns this machine's workers. */
+export function addFleetFlags(command: Command): Command {
+  return command
     .option('--workers <n>', 'worker processes', atLeastOne, 1)
     .option('--redis <url>', 'use a running Redis instead of a private one')
     .option(
       '--throttle-worker <index:ms...>',
       'slow a worker down by so much per micro-batch (to try stragglers)',
-    )
-    .action((flags: TrainFlags) => runCommand(async () => exitCodeOf(await train(flags))));
+    );
 }
 
 export async function train(flags: TrainFlags): Promise<Outcome> {
