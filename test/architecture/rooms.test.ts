@@ -27,6 +27,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   ],
   generation: ['base', 'config', 'checkpoint', 'data', 'model', 'engine', 'coordinator'],
   playground: ['base', 'config', 'checkpoint', 'data', 'generation', 'coordinator'],
+  serving: ['base', 'generation', 'dashboard'],
   coordinator: ['base', 'config', 'collective', 'checkpoint', 'history', 'protocol', 'net', 'queue'],
   worker: [
     ...['base', 'config', 'kernels', 'collective', 'data', 'model', 'engine'],
@@ -47,7 +48,7 @@ const HOMES: Readonly<Record<string, readonly string[]>> = {
   '@tensorflow/tfjs': ['engine', 'model'],
   wtf_wikipedia: ['data'],
   msgpackr: ['protocol'],
-  fastify: ['coordinator', 'dashboard', 'generation'],
+  fastify: ['coordinator', 'dashboard', 'serving'],
   'prom-client': ['dashboard'],
   '@bull-board/api': ['dashboard'],
 };
