@@ -11,6 +11,7 @@ export {
   INPUT_FORMATS,
   type InputFormat,
   newestDump,
+  readLines,
   type RemoteFile,
   readLines,
 } from './input/index.ts';

@@ -29,6 +29,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   generation: ['base', 'config', 'checkpoint', 'data', 'model', 'engine', 'coordinator'],
   evaluation: ['base', 'data', 'generation', 'metrics'],
   playground: ['base', 'config', 'checkpoint', 'data', 'generation', 'coordinator'],
+  serving: ['base', 'generation', 'dashboard'],
   coordinator: ['base', 'config', 'collective', 'checkpoint', 'history', 'protocol', 'net', 'queue'],
   worker: [
     ...['base', 'config', 'kernels', 'collective', 'data', 'model', 'engine'],
@@ -50,7 +51,7 @@ const HOMES: Readonly<Record<string, readonly string[]>> = {
   wtf_wikipedia: ['data'],
   stemmer: ['metrics'],
   msgpackr: ['protocol'],
-  fastify: ['coordinator', 'dashboard', 'generation'],
+  fastify: ['coordinator', 'dashboard', 'serving'],
   'prom-client': ['dashboard'],
   '@bull-board/api': ['dashboard'],
 };
