@@ -6,6 +6,7 @@
  */
 import { quantile } from '../base/index.ts';
 import type { GeneratedText, GenerationOptions } from '../generation/index.ts';
+import { repetitionRate } from '../metrics/index.ts';
 
 /** Texts generated before any time counts: engines compile and allocate on first use. */
 const WARM_UP_TEXTS = 3;
@@ -27,6 +28,8 @@ export interface Measured {
   readonly hypotheses: readonly string[];
   /** Mean layer that tokens were read from, over all tokens, from 1; null where no token was generated. */
   readonly meanLayer: number | null;
+  /** Tokens equal to the token before them, over all tokens: what Ghazvininejad et al. 2019 count. */
+  readonly tokenRepetitionRate: number;
   /** Texts that came to their end within their slots. */
   readonly ended: number;
   /** Sources that were longer than the model reads. */
@@ -83,6 +86,9 @@ export async function measure(
   return {
     hypotheses: generated.map(({ text }) => text),
     meanLayer: meanLayerOf(generated),
+    tokenRepetitionRate: repetitionRate(
+      generated.map(({ tokens: ofText }) => ofText.map(({ id }) => String(id))),
+    ),
     ended: generated.filter(({ ended }) => ended).length,
     cut: generated.filter(({ cutTo }) => cutTo !== null).length,
     latency: latencyOf(single),

@@ -31,7 +31,7 @@ export function evaluationRow(
   scoring: ScoringOptions,
 ): EvaluationRow {
   const shorter = hypotheses.map(removeRepeats);
-  const hasRepeats = shorter.some((text, index) => text !== hypotheses[index]);
+  const hasRepeats = shorter.some((text, index) => text !== hypotheses[index]!.trimEnd());
   return {
     model,
     generation,
@@ -49,7 +49,7 @@ const QUALITY: readonly Column[] = [
 ];
 const SPEED: readonly Column[] = [
   ...['model', 'exit'].map(left),
-  ...['layer', 'ms median', 'ms p90', 'encoder', 'decoder', 'texts/s', 'tokens/s', 'ended'].map(right),
+  ...['layer', 'ms median', 'ms p90', 'encoder', 'decoder', 'texts/s', 'tokens/s', 'ended', 'rep'].map(right),
 ];
 
 /** Shares as points of 100. ROUGE is F1. */
@@ -61,11 +61,11 @@ export function qualityTable(rows: readonly EvaluationRow[]): string[] {
   return renderTable(QUALITY, cells);
 }
 
-/** Times in milliseconds, of one text alone. Without rows that generated nothing here; empty when none did. */
+/** Times in milliseconds, of one text alone; `rep` is of tokens. Only rows that generated; empty when none did. */
 export function speedTable(rows: readonly EvaluationRow[]): string[] {
   const cells = rows.flatMap(({ model, generation, scores }) => {
     if (generation === null) return [];
-    const { meanLayer, decoderLayers, latency, throughput, ended } = generation;
+    const { meanLayer, decoderLayers, latency, throughput, ended, tokenRepetitionRate } = generation;
     return [
       [
         model,
@@ -78,6 +78,7 @@ export function speedTable(rows: readonly EvaluationRow[]): string[] {
         throughput.textsPerSecond.toFixed(1),
         throughput.tokensPerSecond.toFixed(0),
         `${((100 * ended) / scores.texts).toFixed(1)}%`,
+        (100 * tokenRepetitionRate).toFixed(2),
       ],
     ];
   });

@@ -20,7 +20,7 @@ export function distinct(texts: Texts, size: number): number {
   return share(seen.size, total);
 }
 
-/** Words equal to the word before them, over all words: the repeated tokens of Ghazvininejad et al. 2019 (Mask-Predict). */
+/** Words equal to the word before them, over all words, as Ghazvininejad et al. 2019 (Mask-Predict) count tokens. */
 export function repetitionRate(texts: Texts): number {
   let repeated = 0;
   let total = 0;

@@ -29,6 +29,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   generation: ['base', 'config', 'checkpoint', 'data', 'model', 'engine', 'coordinator'],
   evaluation: ['base', 'data', 'generation', 'metrics'],
   playground: ['base', 'config', 'checkpoint', 'data', 'generation', 'coordinator'],
+  serving: ['base', 'generation', 'dashboard'],
   coordinator: [
     ...['base', 'config', 'collective', 'storage', 'checkpoint', 'history', 'protocol', 'net', 'queue'],
   ],
@@ -54,7 +55,7 @@ const HOMES: Readonly<Record<string, readonly string[]>> = {
   yauzl: ['weights'],
   stemmer: ['metrics'],
   msgpackr: ['protocol'],
-  fastify: ['coordinator', 'dashboard', 'generation'],
+  fastify: ['coordinator', 'dashboard', 'serving'],
   'prom-client': ['dashboard'],
   '@bull-board/api': ['dashboard'],
 };
