@@ -75,7 +75,7 @@ export function crossEntropySumOnly(
 }
 
 /** The most probable token of each row; ties go to the lowest id. */
-export function argMaxTokens(tf: Tf, hidden_ND: Tensor, table_VD: Tensor): Int32Array {
+export async function argMaxTokens(tf: Tf, hidden_ND: Tensor, table_VD: Tensor): Promise<Int32Array> {
   const numRows = hidden_ND.shape[0]!;
   const step = chunkRows(table_VD.shape[0]!);
   const tokens = new Int32Array(numRows);
@@ -84,7 +84,7 @@ export function argMaxTokens(tf: Tf, hidden_ND: Tensor, table_VD: Tensor): Int32
     const chunk = tf.tidy(() =>
       tf.argMax(tf.matMul(tf.slice(hidden_ND, [first, 0], [count, -1]), table_VD, false, true), -1),
     );
-    tokens.set(chunk.dataSync(), first);
+    tokens.set(await chunk.data(), first);
     chunk.dispose();
   }
   return tokens;

@@ -5,6 +5,7 @@
  * Invariants: no tensor outlives a call but the parameters; at this border all vectors are flat
  * Float32Arrays in layout order. Losses are sums over real tokens: the division by the step's token
  * count happens once, after the reduction (DESIGN.md section 3).
+ * Values come back from the device asynchronously, all of a computation's at once: WebGPU has no other way.
  * The input embedding is looked up outside the differentiated function; its gradient rows are added
  * into the tied table's on the host, in row order: the same bits on every engine, no scatter-add.
  */
@@ -40,11 +41,11 @@ export interface TrainingModel {
   /** Uploads parameters (layout order). `flat` may be shared memory and may change after the call. */
   setParameters(flat: Float32Array): void;
   /** Writes d(lossSum)/d(parameters) to `target`, every element. Throws NOT_FINITE on a loss that is not finite. */
-  gradient(batch: MicroBatch, key: SlotKey, target: Float32Array): GradientResult;
+  gradient(batch: MicroBatch, key: SlotKey, target: Float32Array): Promise<GradientResult>;
   /** Loss at full depth, without dropout: what the last layer alone would say. */
-  evaluate(batch: MicroBatch): GradientResult;
+  evaluate(batch: MicroBatch): Promise<GradientResult>;
   /** Decodes `targetLength` slots at full depth; one array of ids per row, cut before the first `</s>`. */
-  generate(batch: SourceBatch, targetLength: number): Int32Array[];
+  generate(batch: SourceBatch, targetLength: number): Promise<Int32Array[]>;
   dispose(): void;
 }
 
@@ -109,19 +110,19 @@ export function createTrainingModel(options: TrainingModelOptions): TrainingMode
 
   const writeGradient = (
     batch: MicroBatch,
-    grads: readonly (Tensor | null)[],
+    grads: readonly (Float32Array | null)[],
     numInputs: number,
     target: Float32Array,
   ): void => {
     target.fill(0);
     layout.forEach((entry, index) => {
       const grad = grads[numInputs + index];
-      if (grad != null) target.set(floatsOf(grad), entry.offset);
+      if (grad != null) target.set(grad, entry.offset);
     });
     const { dModel } = model;
     const [lookup, encoderPositions, bos, mask, decoderPositions] = grads
       .slice(0, numInputs)
-      .map((grad) => (grad == null ? new Float32Array() : floatsOf(grad)));
+      .map((grad) => grad ?? new Float32Array());
     target.set(encoderPositions!, tables.encoder.positions.offset + POSITION_OFFSET * dModel);
     target.set(decoderPositions!, tables.decoder.positions.offset + POSITION_OFFSET * dModel);
     const table = target.subarray(tables.shared.offset, tables.shared.offset + tables.shared.size);
@@ -146,7 +147,7 @@ export function createTrainingModel(options: TrainingModelOptions): TrainingMode
       );
     },
 
-    gradient(batch, key, target) {
+    async gradient(batch, key, target) {
       assert(target.length === size, `gradient of ${target.length} floats, layout has ${size}`);
       const tree = uploaded();
       const { batchSize, targetLength, labels, realTokens } = batch;
@@ -164,7 +165,7 @@ export function createTrainingModel(options: TrainingModelOptions): TrainingMode
         detachCopies: objective.detachCopies,
       });
       assert(plan.labels.length === realTokens, `${plan.labels.length} labels of ${realTokens} real tokens`);
-      return tf.tidy(() => {
+      const { value, grads, numInputs } = tf.tidy(() => {
         const pass = { tf, model, masks: dropoutFor(tf, dropoutMasks, key, model) };
         const inputs = lookUp(tree, batch, targetLength);
         const sources = Object.values(inputs) as Tensor[];
@@ -174,15 +175,16 @@ export function createTrainingModel(options: TrainingModelOptions): TrainingMode
         };
         // Not `tf.valueAndGrads`, which refuses a parameter that the loss does not reach: a layer above
         // every drawn exit.
-        const { value, grads } = tf.engine().gradients(forward, [...sources, ...leaves], undefined, true);
-        const lossSum = floatsOf(value)[0]!;
-        requireFinite(lossSum, key);
-        writeGradient(batch, grads, sources.length, target);
-        return { lossSum, realTokens };
+        const computed = tf.engine().gradients(forward, [...sources, ...leaves], undefined, true);
+        return { ...computed, numInputs: sources.length };
       });
+      const [lossSum, ...values] = await download([value, ...grads]);
+      requireFinite(lossSum![0]!, key);
+      writeGradient(batch, values, numInputs, target);
+      return { lossSum: lossSum![0]!, realTokens };
     },
 
-    evaluate(batch) {
+    async evaluate(batch) {
       const { labels, realTokens, targetLength } = batch;
       if (realTokens === 0) return { lossSum: 0, realTokens };
       const rows = Int32Array.from(labels.keys()).filter((row) => labels[row] !== specialIds.pad);
@@ -191,14 +193,13 @@ export function createTrainingModel(options: TrainingModelOptions): TrainingMode
         const wanted = rows.map((row) => labels[row]!);
         return crossEntropySumOnly(tf, picked, uploaded().shared, wanted);
       });
-      const value = floatsOf(lossSum)[0]!;
-      lossSum.dispose();
-      return { lossSum: value, realTokens };
+      const [value] = await download([lossSum]);
+      return { lossSum: value![0]!, realTokens };
     },
 
-    generate(batch, targetLength) {
+    async generate(batch, targetLength) {
       const hidden = tf.tidy(() => decodeAll(batch, targetLength));
-      const tokens = argMaxTokens(tf, hidden, uploaded().shared);
+      const tokens = await argMaxTokens(tf, hidden, uploaded().shared);
       hidden.dispose();
       return Array.from({ length: batch.batchSize }, (_, row) => {
         const slots = tokens.slice(row * targetLength, (row + 1) * targetLength);
@@ -221,10 +222,14 @@ function addRow(table: Float32Array, to: number, rows: Float32Array, from: numbe
   for (let column = 0; column < width; column += 1) table[target + column]! += rows[source + column]!;
 }
 
-/** The values of a float32 tensor; a copy. */
-function floatsOf(tensor: Tensor): Float32Array {
-  // Every tensor of the model is float32 but for indices, which never come here.
-  return tensor.dataSync() as Float32Array;
+/** The values of float32 tensors, all transfers under way together; disposes the tensors, also when it fails. */
+async function download(tensors: readonly (Tensor | null)[]): Promise<(Float32Array | null)[]> {
+  try {
+    // Every tensor of the model is float32 but for indices, which never come here.
+    return await Promise.all(tensors.map(async (tensor) => ((await tensor?.data()) as Float32Array) ?? null));
+  } finally {
+    for (const tensor of tensors) tensor?.dispose();
+  }
 }
 
 function requireFinite(lossSum: number, { step, slot }: SlotKey): void {

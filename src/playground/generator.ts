@@ -70,7 +70,7 @@ export class Generator {
     const sourceLength = sourceIds.length;
     const batch = { batchSize: 1, sourceLength, sourceIds, sourceLengths: Int32Array.of(sourceLength) };
     const step = await this.#load(checkpoint);
-    const generation = this.#generate(step, batch, Math.min(length ?? sequenceLength, this.#lengthMax));
+    const generation = await this.#generate(step, batch, Math.min(length ?? sequenceLength, this.#lengthMax));
     return { ...generation, cutTo: kept.length < ids.length ? kept.length : null };
   }
 
@@ -88,7 +88,7 @@ export class Generator {
     return {
       source: tokenTexts(tokenizer, source).map((text, place) => ({ text, mask: source[place] === mask })),
       target: tokenTexts(tokenizer, target),
-      generated: loaded === null ? null : this.#generate(loaded, batch, data.sequenceLength),
+      generated: loaded === null ? null : await this.#generate(loaded, batch, data.sequenceLength),
     };
   }
 
@@ -102,9 +102,9 @@ export class Generator {
     return this.#config.model.maxPositions;
   }
 
-  #generate(step: number, batch: SourceBatch, length: number): Generation {
+  async #generate(step: number, batch: SourceBatch, length: number): Promise<Generation> {
     const startMs = performance.now();
-    const [ids = new Int32Array()] = this.#model!.generate(batch, length);
+    const [ids = new Int32Array()] = await this.#model!.generate(batch, length);
     const generateMs = performance.now() - startMs;
     const { tokenizer } = this.#dataset;
     const layers = this.#config.model.decoderLayers;

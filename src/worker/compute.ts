@@ -246,7 +246,7 @@ export class ComputeThread {
     if (this.#closed) return false;
     const dataMilliseconds = performance.now() - startMs;
     const leaf = fragments.leaf();
-    const { lossSum, realTokens } = model.gradient(batch, key, leaf);
+    const { lossSum, realTokens } = await model.gradient(batch, key, leaf);
     const isUsable = this.#isFinite(leaf);
     await this.#breathe();
     if (!isUsable || this.#closed || !gate.settle()) {

@@ -58,7 +58,7 @@ training.setParameters(parameters);
 const gradient = new Float32Array(parameters.length);
 const sha256 = (values) => createHash('sha256').update(new Uint8Array(values.buffer)).digest('hex');
 
-const first = training.gradient(batch, { seed: 1, step: 1, slot: 0 }, gradient);
+const first = await training.gradient(batch, { seed: 1, step: 1, slot: 0 }, gradient);
 const report = { losses: [first.lossSum], sha256: sha256(gradient) };
 writeFileSync(file, new Uint8Array(gradient.buffer));
 const before = tf.memory().numTensors;
@@ -68,11 +68,11 @@ for (let step = 2; step <= 16; step += 1) {
   const rate = 1 / Math.sqrt(square);
   for (let i = 0; i < parameters.length; i += 1) parameters[i] -= rate * gradient[i];
   training.setParameters(parameters);
-  report.losses.push(training.gradient(batch, { seed: 1, step, slot: 0 }, gradient).lossSum);
+  report.losses.push((await training.gradient(batch, { seed: 1, step, slot: 0 }, gradient)).lossSum);
 }
 report.leakedTensors = tf.memory().numTensors - before;
 initializeParameters(layout, model, 1, parameters);
 training.setParameters(parameters);
-training.gradient(batch, { seed: 1, step: 1, slot: 0 }, gradient);
+await training.gradient(batch, { seed: 1, step: 1, slot: 0 }, gradient);
 report.repeatedSha256 = sha256(gradient);
 console.log(JSON.stringify(report));
