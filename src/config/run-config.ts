@@ -12,7 +12,7 @@ const probability = z.number().min(0).max(1);
 /** A rate of dropped elements; 1 would drop them all and divide by zero. */
 const dropRate = z.number().min(0).lt(1);
 
-export const ENGINE_NAMES = ['tensorflow', 'wasm'] as const;
+export const ENGINE_NAMES = ['tensorflow', 'webgpu', 'wasm'] as const;
 export type EngineName = (typeof ENGINE_NAMES)[number];
 export const PRESET_NAMES = ['tiny', 'small', 'base'] as const;
 export type PresetName = (typeof PRESET_NAMES)[number];

@@ -1,2 +1,3 @@
-export { type Engine, type EngineOptions, loadEngine } from './engine.ts';
-export { type EngineProbe, probeEngine, probeEngines } from './probe.ts';
+export { type Adapter, adapterText, chooseAdapter } from './adapters.ts';
+export { type DeviceTrouble, type Engine, type EngineOptions, loadEngine, settleEngine } from './engine.ts';
+export { type AdapterProbe, type EngineProbe, probeAdapters, probeEngine, probeEngines } from './probe.ts';
