@@ -22,6 +22,8 @@ export const RANDOM_STREAMS = {
   initialization: 5,
   sampling: 6,
   faults: 7,
+  goldTokens: 8,
+  targetSlots: 9,
 } as const;
 export type RandomStream = keyof typeof RANDOM_STREAMS;
 

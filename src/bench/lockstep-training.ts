@@ -47,11 +47,11 @@ export async function trainLockstep(
   numWorkers: number,
   folder: string,
 ): Promise<TrainedStep[]> {
-  const { config, datasetSha256 } = workload;
+  const { config, datasetSha256, tokenizerJson } = workload;
   const dir = await mkdtemp(join(folder, 'run-'));
   const redis = await startPrivateRedis();
   try {
-    const run = await openRun({ dir, config, datasetSha256, resume: false });
+    const run = await openRun({ dir, config, datasetSha256, tokenizerJson, resume: false });
     const commits: Commit[] = [];
     const token = randomBytes(32).toString('hex');
     const coordinator = await Coordinator.start({

@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { layoutSize } from '../base/index.ts';
 import { type PresetName, type RunConfig, resolveConfig } from '../config/index.ts';
 import { learningRateAt } from '../coordinator/index.ts';
-import { type Dataset, microBatch, openDataset, prepareDataset } from '../data/index.ts';
+import { type Dataset, microBatch, openDataset, prepareDataset, tokenizerToJson } from '../data/index.ts';
 import { probeEngine } from '../engine/index.ts';
 import { parameterLayout } from '../model/index.ts';
 
@@ -33,6 +33,7 @@ export interface Workload {
   readonly config: RunConfig;
   readonly dataDir: string;
   readonly datasetSha256: string;
+  readonly tokenizerJson: string;
   /** The file the peer reads. */
   readonly peerFile: string;
   readonly numParameters: number;
@@ -67,6 +68,7 @@ export async function createWorkload(options: WorkloadOptions, folder: string): 
       config,
       dataDir,
       datasetSha256: dataset.sha256,
+      tokenizerJson: tokenizerToJson(dataset.tokenizer),
       peerFile,
       numParameters,
       description: describe(config, numParameters),

@@ -1,5 +1,6 @@
 /** What `lockstep inspect` says of a data set, for a terminal and for whatever reads its lines. */
 import type { Inspection, SpelledPiece } from '../data/index.ts';
+import { pairLengthsText } from './prepare-pairs.ts';
 import { formatBytes, formatCount, isTerminal } from './terminal.ts';
 
 const BAR_WIDTH = 40;
@@ -37,19 +38,12 @@ export function summaryRows(dir: string, inspection: Inspection): (readonly [nam
   const { manifest, data, sha256, shortest, longest, trainDocuments, validationDocuments, trainSamples } =
     inspection;
   const { report, tokens, documents, vocabSize, idBytes, shards } = manifest;
-  const dropped = Object.entries(report.dropped).filter(([, count]) => count > 0);
   const bytes = shards.reduce((sum, shard) => sum + shard.bytes, 0);
   return [
     ['data set', dir],
     ['identity', sha256],
     ['sources', manifest.source.map(({ file }) => file).join(', ')],
-    ['articles', `${formatCount(report.articlesRead)} read, ${formatCount(report.articlesKept)} kept`],
-    [
-      'dropped',
-      dropped.length === 0
-        ? 'none'
-        : dropped.map(([reason, count]) => `${formatCount(count)} ${reason}`).join(', '),
-    ],
+    ...(manifest.pairs === undefined ? articleRows(report) : []),
     ['text', `${formatCount(report.characters)} characters`],
     [
       'tokens',
@@ -65,7 +59,30 @@ export function summaryRows(dir: string, inspection: Inspection): (readonly [nam
       'samples',
       `${formatCount(trainSamples)} of at most ${formatCount(data.sequenceLength)} tokens, packing ${data.packing}`,
     ],
+    ...pairRows(inspection),
     ...report.warnings.map((warning) => ['warning', warning] as const),
+  ];
+}
+
+function articleRows({ articlesRead, articlesKept, dropped: counts }: Inspection['manifest']['report']) {
+  const dropped = Object.entries(counts).filter(([, count]) => count > 0);
+  return [
+    ['articles', `${formatCount(articlesRead)} read, ${formatCount(articlesKept)} kept`],
+    [
+      'dropped',
+      dropped.length === 0
+        ? 'none'
+        : dropped.map(([reason, count]) => `${formatCount(count)} ${reason}`).join(', '),
+    ],
+  ] as const;
+}
+
+function pairRows({ manifest, data, cuts }: Inspection): (readonly [name: string, value: string])[] {
+  if (manifest.pairs === undefined) return [];
+  const limits = `sources beyond ${data.sequenceLength} and targets beyond ${data.targetLength ?? data.sequenceLength}`;
+  return [
+    ['pairs', `${formatCount(manifest.pairs.count)}, ${pairLengthsText(manifest)}`],
+    ['cut', `${formatCount(cuts.sources)} and ${formatCount(cuts.targets)}: ${limits} tokens`],
   ];
 }
 

@@ -4,7 +4,7 @@ import type { Command } from 'commander';
 import { LockstepError, messageOf } from '../base/index.ts';
 import { readConfigFile, resolveConfig } from '../config/index.ts';
 import { savedConfig } from '../coordinator/index.ts';
-import { inspectDataset, openDataset } from '../data/index.ts';
+import { inspectDataset, openDataset, settledDataConfig } from '../data/index.ts';
 import { addConfigFlags, atLeastOne, type ConfigFlags, configTreeOf } from './flags.ts';
 import { inspectionPage } from './inspect-page.ts';
 import { inspectionLines } from './inspect-report.ts';
@@ -34,9 +34,10 @@ async function inspect(dir: string, flags: InspectFlags): Promise<number> {
   if (base === null) throw new LockstepError('DATA_MISSING', `--run ${flags.run} holds no run`);
   const file =
     flags.config === undefined ? undefined : { path: flags.config, values: readConfigFile(flags.config) };
-  const { data, seed } = resolveConfig({ base, file, flags: configTreeOf(flags) });
+  const { data: asked, seed, model } = resolveConfig({ base, file, flags: configTreeOf(flags) });
   const dataset = await openDataset(dir);
   try {
+    const data = settledDataConfig(asked, dataset.manifest, model.maxPositions);
     const inspection = await inspectDataset(dataset, data, seed, flags.samples);
     if (flags.html === undefined) for (const line of inspectionLines(dir, inspection)) say(line);
     else {

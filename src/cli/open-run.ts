@@ -2,9 +2,10 @@
 import { LockstepError } from '../base/index.ts';
 import { type RunConfig, readConfigFile, resolveConfig } from '../config/index.ts';
 import { openRun, type RunFolder, savedConfig } from '../coordinator/index.ts';
-import { openDataset } from '../data/index.ts';
+import { openDataset, settledDataConfig, tokenizerToJson } from '../data/index.ts';
 import { settleEngine } from '../engine/index.ts';
 import { configTreeOf, type RunFlags } from './flags.ts';
+import { cutsText } from './prepare-pairs.ts';
 import { warn } from './terminal.ts';
 
 /** A run as the flags describe it; nothing is written yet. */
@@ -12,6 +13,7 @@ export interface PlannedRun {
   readonly dir: string;
   readonly config: RunConfig;
   readonly datasetSha256: string;
+  readonly tokenizerJson: string;
   readonly resume: boolean;
 }
 
@@ -30,10 +32,14 @@ export async function planRun(flags: RunFlags): Promise<PlannedRun> {
   const asked = resolveConfig({ base: saved ?? undefined, file, flags: configTreeOf(flags) });
   const dataset = await openDataset(flags.data, { verifyHashes: false });
   const { vocabSize, sha256: datasetSha256 } = dataset;
+  const tokenizerJson = tokenizerToJson(dataset.tokenizer);
   dataset.close();
   const model = withVocabulary(asked.model, vocabSize, flags.data);
-  const config = { ...asked, model, engine: await engineOf(asked) };
-  return { dir: flags.run, config, datasetSha256, resume };
+  const data = settledDataConfig(asked.data, dataset.manifest, model.maxPositions);
+  const cuts = cutsText(dataset, data);
+  if (cuts !== null) warn(cuts);
+  const config = { ...asked, model, data, engine: await engineOf(asked) };
+  return { dir: flags.run, config, datasetSha256, tokenizerJson, resume };
 }
 
 /** Opens or makes the run's folder, and says what was passed over or repaired on the way. */

@@ -7,6 +7,7 @@ import {
   INPUT_FORMATS,
   KEEPABLE,
   type Keepable,
+  PAIR_FIELDS,
   PREPARE_PHASES,
   type PreparedDataset,
   type PrepareProgress,
@@ -16,11 +17,11 @@ import { findRedisServer } from '../queue/index.ts';
 import { atLeastOne, wholeNumber } from './flags.ts';
 import { PrepareFleet } from './prepare-fleet.ts';
 import { type InputFlags, resolveInputs, sizeOfInputs } from './prepare-inputs.ts';
+import { type PairFlags, preparePairFiles } from './prepare-pairs.ts';
 import { formatCount, LiveLine, runCommand, say, warn } from './terminal.ts';
 
-interface PrepareFlags extends InputFlags {
-  readonly vocabSize?: number;
-  readonly tokenizer?: string;
+interface PrepareFlags extends InputFlags, PairFlags {
+  readonly pairs?: boolean;
   readonly format?: string;
   readonly processes?: number;
   readonly redis?: string;
@@ -28,7 +29,6 @@ interface PrepareFlags extends InputFlags {
   readonly minCharacters?: number;
   readonly keep?: string;
   readonly allowTruncated?: boolean;
-  readonly force?: boolean;
 }
 
 const DEFAULT_VOCAB_SIZE = 8000;
@@ -74,8 +74,26 @@ export function addPrepareCommand(program: Command): void {
     .option('--keep <parts>', `keep of wikitext, besides running text: ${KEEPABLE.join(',')} (default: none)`)
     .option('--allow-truncated', 'use what is whole of inputs that were cut short or damaged')
     .option('--force', 'replace a data set that lies in --out')
+    .option('--pairs', 'inputs are pairs for fine-tuning: SOURCE and TARGET files in turn, or JSON lines')
+    .option('--source-field <name>', 'member of a JSON line that holds the source', PAIR_FIELDS.source)
+    .option('--target-field <name>', 'member that holds the target', PAIR_FIELDS.target)
+    .option('--group-field <name>', 'member that keeps pairs on one side of the split', PAIR_FIELDS.group)
     .action((inputs: string[], flags: PrepareFlags) => runCommand(() => prepare(inputs, flags)));
 }
+
+/** What means nothing for pairs. */
+const TEXT_FLAGS = [
+  'wikipedia',
+  'yes',
+  'downloads',
+  'format',
+  'processes',
+  'redis',
+  'unitBytes',
+  'minCharacters',
+  'keep',
+  'allowTruncated',
+] as const;
 
 async function prepare(names: readonly string[], flags: PrepareFlags): Promise<number> {
   const startMs = performance.now();
@@ -91,6 +109,12 @@ async function prepare(names: readonly string[], flags: PrepareFlags): Promise<n
       'CONFIG_INVALID',
       '--vocab-size trains a tokenizer and --tokenizer takes one: give either',
     );
+  }
+  if (flags.pairs === true) {
+    const flag = TEXT_FLAGS.find((name) => flags[name] !== undefined);
+    if (flag === undefined) return await preparePairFiles(names, flags);
+    const name = flag.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+    throw new LockstepError('CONFIG_INVALID', `--${name} does not apply to --pairs: leave it out`);
   }
   const inputs = await resolveInputs(names, flags);
   const line = new LiveLine();

@@ -26,5 +26,6 @@ export {
   SCHEDULES,
   type StartConfig,
   type StepConfig,
+  TARGET_LENGTH_MIN,
   TARGET_SLOTS,
 } from './run-config.ts';

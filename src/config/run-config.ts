@@ -55,16 +55,23 @@ const noiseSchema = z.strictObject({
 export const PACKINGS = ['documents', 'packed'] as const;
 export const TARGET_SLOTS = ['longest', 'random', 'full'] as const;
 
+/** As for sources: a part of a text that is cut after a sentence or a word needs some room. */
+export const TARGET_LENGTH_MIN = 8;
+
 const dataSchema = z.strictObject({
   /** Longest source and target, special tokens included, in tokens. */
   sequenceLength: z.int().min(8),
-  /** `documents`: a part of one document in each sequence; `packed`: as many parts as fit, each ended by `</s>`. */
+  /**
+   * `documents`: a part of one document in each sequence; `packed`: as many parts as fit, each ended by `</s>`.
+   * A data set of pairs is never packed, and gets no noise.
+   */
   packing: z.enum(PACKINGS).default('documents'),
   /**
    * Longest target, `</s>` included, in tokens, and the number of slots that generation fills. Null takes the
-   * sequence length for texts, and for pairs what the data set's targets need.
+   * sequence length for texts, and for pairs what the data set's targets need. Longer targets of pairs are cut;
+   * texts are divided so that none is longer.
    */
-  targetLength: positiveInt.nullable().default(null),
+  targetLength: z.int().min(TARGET_LENGTH_MIN).nullable().default(null),
   /**
    * Decoder slots of a micro-batch: as many as its longest target has, as published; a random number from
    * there to `targetLength`; or always `targetLength`. Slots beyond a target's end carry no loss, but are

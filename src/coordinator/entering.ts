@@ -111,8 +111,9 @@ function sendIn(turn: Turn, { incarnation }: WorkerRecord, source: StateSource):
   say(turn, incarnation, { type: 'enter', source }, { step: turn.state.stateStep });
 }
 
-function storedSource({ storedStep }: CoordinatorState): StateSource {
-  return storedStep === 0 ? { kind: 'initial' } : { kind: 'checkpoint', step: storedStep };
+function storedSource({ storedStep, settings }: CoordinatorState): StateSource {
+  if (storedStep === 0 && !settings.startsFromCheckpoint) return { kind: 'initial' };
+  return { kind: 'checkpoint', step: storedStep };
 }
 
 function keptSource(state: CoordinatorState, heldStep: number): StateSource {

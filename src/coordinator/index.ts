@@ -5,9 +5,18 @@ export {
   queueNameOf,
 } from './coordinator.ts';
 export { initialState, transition } from './machine.ts';
-export { CHECKPOINTS_FOLDER, COMMIT_LOG_FILE, openRun, type RunFolder, savedConfig } from './run-folder.ts';
+export {
+  CHECKPOINTS_FOLDER,
+  COMMIT_LOG_FILE,
+  type OpenRunOptions,
+  openRun,
+  type RunFolder,
+  runTokenizerFile,
+  savedConfig,
+} from './run-folder.ts';
 export { learningRateAt } from './schedule.ts';
 export { type CoordinatorSnapshot, snapshotOf, type WorkerSnapshot } from './snapshot.ts';
+export type { StartWeights } from './start-weights.ts';
 export type {
   CommittedStep,
   CoordinatorEffect,

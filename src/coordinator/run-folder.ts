@@ -1,6 +1,7 @@
 /**
- * A run's folder: `config.json`, `commits.log`, `checkpoints/`. Opening it decides where the run
- * starts: anew, or from its newest valid checkpoint.
+ * A run's folder: `commits.log`, `checkpoints/`, `tokenizer.json`. Opening it decides where the run
+ * starts: anew, or from its newest valid checkpoint. A run from given weights begins with a checkpoint of
+ * step 0, and never draws parameters from its seed.
  */
 import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
@@ -16,6 +17,8 @@ import {
   runConfigSchema,
 } from '../config/index.ts';
 import { CommitLog, readHistory } from '../history/index.ts';
+import { writeWhole } from '../storage/index.ts';
+import { type StartWeights, storeStart } from './start-weights.ts';
 import type { RecordedStep } from './state.ts';
 
 export interface RunFolder {
@@ -28,7 +31,7 @@ export interface RunFolder {
   readonly fingerprint: string;
   readonly log: CommitLog;
   readonly store: CheckpointStore;
-  /** What the run starts from; null for the initial parameters. */
+  /** What the run starts from; null for parameters drawn from the seed. */
   readonly checkpoint: CheckpointReader | null;
   readonly startStep: number;
   /** Commits after `startStep`, which the run will repeat and must find equal. */
@@ -41,19 +44,26 @@ export interface RunFolder {
 
 export const CHECKPOINTS_FOLDER = 'checkpoints';
 export const COMMIT_LOG_FILE = 'commits.log';
+const TOKENIZER_FILE = 'tokenizer.json';
+
+export interface OpenRunOptions {
+  readonly dir: string;
+  readonly config: RunConfig;
+  readonly datasetSha256: string;
+  /** The data set's `tokenizer.json`, kept with the run, so that it can generate and be exported on its own. */
+  readonly tokenizerJson: string;
+  readonly resume: boolean;
+  /** What `config.start` names; needed when the run is new, or when no checkpoint of it is left. */
+  readonly start?: StartWeights | null;
+}
 
 /**
  * Opens a run for writing; the caller closes its log and checkpoint (the coordinator does).
  * Throws CONFIG_INVALID when the folder holds committed steps and `resume` is not asked for, CONFIG_MISMATCH
  * listing what differs, HISTORY_CORRUPT, CHECKPOINT_INVALID, ADDRESS_IN_USE when it is open elsewhere.
  */
-export async function openRun(options: {
-  readonly dir: string;
-  readonly config: RunConfig;
-  readonly datasetSha256: string;
-  readonly resume: boolean;
-}): Promise<RunFolder> {
-  const { dir, datasetSha256, resume } = options;
+export async function openRun(options: OpenRunOptions): Promise<RunFolder> {
+  const { dir, datasetSha256, tokenizerJson, resume } = options;
   const log = await CommitLog.open(join(dir, COMMIT_LOG_FILE));
   try {
     const config = { ...options.config };
@@ -71,10 +81,23 @@ export async function openRun(options: {
       );
     }
     const common = { dir, checkpointsDir, config, datasetSha256, bitDeciding, fingerprint, log, store };
+    const begin = async (id: string): Promise<CheckpointReader | null> => {
+      const { start: weights = null } = options;
+      if (config.start === null) return null;
+      if (weights === null) throw noStart(dir);
+      return storeStart(store, weights, config.start.weightsSha256, {
+        ...{ runId: id, bitDeciding: { ...bitDeciding }, fingerprint, datasetSha256 },
+        createdAt: now(),
+      });
+    };
     if (opened === null) {
       const id = asRunId(randomBytes(6).toString('hex'));
+      // Before the run is on record: a recorded run from given weights has had them.
+      const checkpoint = await begin(id);
+      await writeWhole(join(dir, TOKENIZER_FILE), tokenizerJson);
       await log.append({ kind: 'opened', runId: id, fingerprint, config, datasetSha256, time: now() });
-      return { ...common, id, checkpoint: null, startStep: 0, recorded: new Map(), lastWorkers: [], notices };
+      if (checkpoint !== null) await announce(log, checkpoint);
+      return { ...common, id, checkpoint, startStep: 0, recorded: new Map(), lastWorkers: [], notices };
     }
     // A run that never committed a step has nothing to lose: starting it again is starting it.
     if (!resume && log.history.lastStep > 0) {
@@ -84,9 +107,12 @@ export async function openRun(options: {
       );
     }
     refuseOtherConfig(dir, opened.config, opened.datasetSha256, bitDeciding);
-    const { checkpoint, rejected } = await findNewestValid(checkpointsDir);
-    const startStep = checkpoint?.step ?? 0;
+    if (runTokenizerFile(dir) === null) await writeWhole(join(dir, TOKENIZER_FILE), tokenizerJson);
+    const { checkpoint: newest, rejected } = await findNewestValid(checkpointsDir);
+    const startStep = newest?.step ?? 0;
     for (const { step, reason } of rejected) notices.push(passedOver(step, reason, startStep));
+    const checkpoint = newest ?? (await begin(opened.runId));
+    if (newest === null && checkpoint !== null) await announce(log, checkpoint);
     await log.append({
       kind: 'resumed',
       fromStep: startStep,
@@ -99,6 +125,12 @@ export async function openRun(options: {
     await log.close();
     throw error;
   }
+}
+
+/** The tokenizer that a run keeps; null in a run that an older version started. */
+export function runTokenizerFile(dir: string): string | null {
+  const path = join(dir, TOKENIZER_FILE);
+  return existsSync(path) ? path : null;
 }
 
 /** The configuration a run was started with; null when the folder holds no run. */
@@ -119,6 +151,17 @@ function refuseOtherConfig(dir: string, saved: unknown, savedDataset: string, ou
     'CONFIG_MISMATCH',
     `${dir} was started with another configuration (${differences.join('; ')}): resume without these changes, or start anew in another folder`,
   );
+}
+
+function noStart(dir: string): LockstepError {
+  return new LockstepError(
+    'CHECKPOINT_INVALID',
+    `${dir}: no valid checkpoint is left of a run that began from given weights: name those again with --from, or start anew in another folder`,
+  );
+}
+
+async function announce(log: CommitLog, { step, manifest }: CheckpointReader): Promise<void> {
+  await log.append({ kind: 'checkpointed', step, weightsSha256: manifest.weightsSha256, time: now() });
 }
 
 function passedOver(step: number, reason: string, startStep: number): string {

@@ -21,6 +21,8 @@ export interface CoordinatorSettings {
   readonly optimizer: OptimizerConfig;
   /** Workers that must be ready before the first step is planned. */
   readonly minWorkers: number;
+  /** Whether step 0 has a checkpoint, of the weights the run was given, instead of being drawn from the seed. */
+  readonly startsFromCheckpoint: boolean;
   /** Steps from one checkpoint to the next. */
   readonly checkpointEvery: number;
   readonly heartbeatLimitMs: number;
@@ -131,7 +133,7 @@ export interface CoordinatorState {
   readonly generation: number;
   /** The committed step whose result the members hold. */
   readonly stateStep: number;
-  /** Step of the newest stored checkpoint; 0 stands for the initial parameters. */
+  /** Step of the newest stored checkpoint; 0 is the start, which is stored only if the run has been given weights. */
   readonly storedStep: number;
   /** Commits after `storedStep` that the log holds. A repetition must agree with them. */
   readonly recorded: ReadonlyMap<number, RecordedStep>;

@@ -26,8 +26,10 @@ export interface BlockSource {
 export const blockDigest = (block: Uint8Array): Buffer => createHash('sha256').update(block).digest();
 
 /** The name under which a table of samples is served and cached. */
-export function sampleTableFile({ sequenceLength, packing, validationShare, split }: SampleSpec): string {
-  return `samples-${sequenceLength}-${packing}-${validationShare}-${split}.bin`;
+export function sampleTableFile(spec: SampleSpec): string {
+  const { sequenceLength, targetLength, packing, validationShare, split } = spec;
+  const lengths = targetLength === null ? sequenceLength : `${sequenceLength}-${targetLength}`;
+  return `samples-${lengths}-${packing}-${validationShare}-${split}.bin`;
 }
 
 export function sampleTableBytes({ samples, parts, bytes }: SampleTable): Uint8Array {

@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { LockstepError, messageOf, systemCodeOf } from '../base/index.ts';
 import { type ArticleSample, parseArticleSamples } from './article-samples.ts';
 import { type FileEntry, filesOf, MANIFEST_FILE, type Manifest, parseManifest } from './manifest.ts';
+import { requireUnpacked } from './pair-settings.ts';
 import { type SampleSpec, type SampleTable, SampleTableBuilder } from './samples.ts';
 import { type TokenKinds, tokenKindsOf } from './token-kinds.ts';
 import { type BpeTokenizer, tokenizerFromJson } from './tokenizer/index.ts';
@@ -109,7 +110,8 @@ export class Dataset implements TrainingData {
 
   /** The table of the samples that `spec` describes; reads all tokens once, with turns of the event loop between. */
   async sampleTable(spec: SampleSpec): Promise<SampleTable> {
-    const builder = new SampleTableBuilder(spec, this.tokenKinds);
+    requireUnpacked(this.manifest, spec);
+    const builder = new SampleTableBuilder(spec, this.tokenKinds, this.manifest.pairs !== undefined);
     for await (const { ids, hash } of this.documents()) builder.add(ids, hash);
     const table = builder.finish();
     requireSamples(table, spec);

@@ -32,6 +32,14 @@ export {
   validationBatch,
 } from './micro-batch.ts';
 export { addNoise } from './noise.ts';
+export { type CutCounts, countCuts, settledDataConfig } from './pair-settings.ts';
+export {
+  PAIR_FIELDS,
+  type PairFields,
+  type PreparedPairs,
+  type PreparePairsOptions,
+  preparePairs,
+} from './pairs/index.ts';
 export {
   JobSite,
   PREPARE_PHASES,

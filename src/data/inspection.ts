@@ -7,6 +7,7 @@ import type { ArticleSample } from './article-samples.ts';
 import type { Dataset } from './dataset.ts';
 import type { Manifest } from './manifest.ts';
 import { type MicroBatch, microBatch, sampleSpecOf } from './micro-batch.ts';
+import { type CutCounts, countCuts } from './pair-settings.ts';
 import { splitOf } from './split.ts';
 import { type BpeTokenizer, EOS_ID, MASK_TOKEN, PAD_ID, UNK_ID } from './tokenizer/index.ts';
 
@@ -42,6 +43,8 @@ export interface Inspection {
   readonly trainDocuments: number;
   readonly validationDocuments: number;
   readonly trainSamples: number;
+  /** Pairs of which an end is cut off; nothing of texts is. */
+  readonly cuts: CutCounts;
   readonly articles: readonly ArticleSample[];
   readonly noised: readonly NoisedSample[];
 }
@@ -68,6 +71,7 @@ export async function inspectDataset(
     trainDocuments: lengths.length - held.length,
     validationDocuments: held.length,
     trainSamples: training.count,
+    cuts: dataset.manifest.pairs === undefined ? { sources: 0, targets: 0 } : countCuts(lengths, data),
     articles: dataset.articleSamples(),
     noised: Array.from({ length: samples }, (_, row) => noisedSample(batch, row, dataset.tokenizer)),
   };

@@ -44,6 +44,9 @@ const reportSchema = z.strictObject({
   warnings: z.array(z.string()),
 });
 
+/** Tokens, without `<s>` and `</s>`; quantiles by nearest rank. */
+const lengthsSchema = z.strictObject({ median: count, percentile99: count, longest: count });
+
 export const manifestSchema = z.strictObject({
   format: z.literal('lockstep-dataset'),
   version: z.literal(MANIFEST_VERSION),
@@ -64,10 +67,24 @@ export const manifestSchema = z.strictObject({
   shards: z.array(z.strictObject({ ...fileSchema.shape, tokens: count, documents: count })),
   source: z.array(z.strictObject({ file: z.string(), format: z.enum(INPUT_FORMATS), bytes: count, sha256 })),
   report: reportSchema,
+  /**
+   * Of a data set of pairs only: documents are sources and targets in turn, the two of a pair with one hash, so that
+   * no text is on both sides of the split.
+   */
+  pairs: z
+    .strictObject({
+      count: z.int().min(1),
+      source: lengthsSchema,
+      target: lengthsSchema,
+      /** The members that held them, where they came as JSON lines. */
+      fields: z.strictObject({ source: z.string(), target: z.string(), group: z.string() }).nullable(),
+    })
+    .optional(),
 });
 
 export type Manifest = z.infer<typeof manifestSchema>;
 export type PrepareReport = z.infer<typeof reportSchema>;
+export type PairLengths = z.infer<typeof lengthsSchema>;
 export type TokenShard = Manifest['shards'][number];
 export type FileEntry = z.infer<typeof fileSchema>;
 
@@ -106,6 +123,10 @@ export function parseManifest(text: string, file: string): Manifest {
     if (sum(key) !== manifest[key]) {
       throw corrupt(`field "${key}" is ${manifest[key]}, but the shards hold ${sum(key)}`);
     }
+  }
+  const { pairs, documents } = manifest;
+  if (pairs !== undefined && documents !== 2 * pairs.count) {
+    throw corrupt(`field "documents" is ${documents}, but ${pairs.count} pairs have ${2 * pairs.count}`);
   }
   const bad = manifest.shards.find((shard) => shard.bytes !== shard.tokens * manifest.idBytes);
   if (bad !== undefined) throw corrupt(`shard "${bad.file}" has ${bad.bytes} bytes for ${bad.tokens} tokens`);

@@ -6,7 +6,7 @@ import { assert, PhiloxRng } from '../base/index.ts';
 import type { DataConfig, NoiseConfig, StepConfig } from '../config/index.ts';
 import { KeyedPermutation } from './keyed-permutation.ts';
 import { addNoise } from './noise.ts';
-import type { SampleSpec } from './samples.ts';
+import { type SampleSpec, targetTokensMax } from './samples.ts';
 import type { Split } from './split.ts';
 import type { TokenKinds } from './token-kinds.ts';
 import { BOS_ID, EOS_ID, PAD_ID } from './tokenizer/index.ts';
@@ -17,13 +17,13 @@ export interface MicroBatch {
   readonly batchSize: number;
   /** S: tokens of the longest source. */
   readonly sourceLength: number;
-  /** T: tokens of the longest target. */
+  /** T: tokens of the longest target, or more (`data.targetSlots`). */
   readonly targetLength: number;
-  /** B*S: noised ids from `<s>` to the last `</s>`, padded with `<pad>`. */
+  /** B*S: ids from `<s>` to the last `</s>`, noised where the data set is of texts, padded with `<pad>`. */
   readonly sourceIds: Int32Array;
   /** B: real tokens of each source. */
   readonly sourceLengths: Int32Array;
-  /** B*T: the text without `<s>` and with a `</s>` after each part, padded with `<pad>`. */
+  /** B*T: the target without `<s>` and with a `</s>` after each part, padded with `<pad>`. */
   readonly labels: Int32Array;
   /** Labels that are not padding. */
   readonly realTokens: number;
@@ -62,8 +62,8 @@ export function samplePlace(
 
 /** The spec of a run's samples on one side of the split. */
 export function sampleSpecOf(dataConfig: DataConfig, split: Split): SampleSpec {
-  const { sequenceLength, packing, validationShare } = dataConfig;
-  return { sequenceLength, packing, validationShare, split };
+  const { sequenceLength, targetLength, packing, validationShare } = dataConfig;
+  return { sequenceLength, targetLength, packing, validationShare, split };
 }
 
 /** The micro-batch that trains slot `key.slot` of step `key.step`. */
@@ -78,10 +78,13 @@ export async function microBatch(
     const { sample } = samplePlace(key, row, samples.count, stepConfig);
     return { parts: await samples.read(sample), substream: row };
   });
-  return batchOf(await Promise.all(rows), key, dataConfig, data.tokenKinds);
+  return batchOf(await Promise.all(rows), key, dataConfig, data);
 }
 
-/** Samples `first .. first + size - 1` of the validation split, in order; noised by the place of each, the same in every run of a seed. */
+/**
+ * Samples `first .. first + size - 1` of the validation split, in order; noised by the place of each, the same in every
+ * run of a seed. Slots are as many as in training by the same rule, so that the loss is of what the model has learned.
+ */
 export async function validationBatch(
   data: TrainingData,
   first: number,
@@ -96,11 +99,11 @@ export async function validationBatch(
     substream: row,
   }));
   // Steps begin with 1, so that step 0 keeps this noise apart from all of training.
-  return batchOf(await Promise.all(rows), { seed, step: 0, slot: first }, dataConfig, data.tokenKinds);
+  return batchOf(await Promise.all(rows), { seed, step: 0, slot: first }, dataConfig, data);
 }
 
 interface Row {
-  /** Ids of document parts, without `<s>` and `</s>`. */
+  /** Ids of document parts, without `<s>` and `</s>`; of a pair: its source, then its target. */
   readonly parts: readonly Int32Array[];
   readonly substream: number;
 }
@@ -108,16 +111,19 @@ interface Row {
 function batchOf(
   rows: readonly Row[],
   key: MicroBatchKey,
-  { sequenceLength, noise }: DataConfig,
-  kinds: TokenKinds,
+  dataConfig: DataConfig,
+  { manifest, tokenKinds }: TrainingData,
 ): MicroBatch {
+  const isPairs = manifest.pairs !== undefined;
+  const { noise, sequenceLength } = dataConfig;
   const sources = rows.map(({ parts, substream }) => {
+    if (isPairs) return framed(parts.slice(0, 1));
     const rng = new PhiloxRng({ ...key, stream: 'noise', substream });
-    return noisedSource(parts, noise, kinds, rng, sequenceLength);
+    return noisedSource(parts, noise, tokenKinds, rng, sequenceLength);
   });
-  const targets = rows.map(({ parts }) => framed(parts).subarray(1));
-  const source = padded(sources);
-  const target = padded(targets);
+  const targets = rows.map(({ parts }) => framed(isPairs ? parts.slice(1) : parts).subarray(1));
+  const source = padded(sources, longestOf(sources));
+  const target = padded(targets, targetSlots(longestOf(targets), dataConfig, key));
   return {
     batchSize: rows.length,
     sourceLength: source.width,
@@ -127,6 +133,21 @@ function batchOf(
     labels: target.ids,
     realTokens: targets.reduce((sum, ids) => sum + ids.length, 0),
   };
+}
+
+/** How many decoder slots a micro-batch gets whose longest target has `longest` tokens, `</s>` included. */
+function targetSlots(longest: number, config: DataConfig, key: MicroBatchKey): number {
+  const limit = targetTokensMax(config) + 1;
+  switch (config.targetSlots) {
+    case 'longest':
+      return longest;
+    case 'random': {
+      const rng = new PhiloxRng({ ...key, stream: 'targetSlots', substream: 0 });
+      return longest + rng.nextInt(limit - longest + 1);
+    }
+    case 'full':
+      return limit;
+  }
 }
 
 /**
@@ -180,8 +201,10 @@ function concatenated(pieces: readonly Int32Array[]): Int32Array {
   return out;
 }
 
-function padded(rows: readonly Int32Array[]): { ids: Int32Array; width: number } {
-  const width = rows.reduce((widest, row) => Math.max(widest, row.length), 0);
+const longestOf = (rows: readonly Int32Array[]) =>
+  rows.reduce((longest, { length }) => Math.max(longest, length), 0);
+
+function padded(rows: readonly Int32Array[], width: number): { ids: Int32Array; width: number } {
   const ids = new Int32Array(rows.length * width).fill(PAD_ID);
   rows.forEach((row, index) => {
     ids.set(row, index * width);

@@ -5,6 +5,9 @@
  * else anywhere. Two neighbouring parts of one document never fit into one sample, so that every `</s>` but a
  * sample's last is the end of a document.
  *
+ * A data set of pairs has two documents for each sample, source and target. Neither is divided: what exceeds its limit
+ * is cut off.
+ *
  * The table of samples is flat bytes, little-endian, so that it is read here and from afar in the same way:
  *
  *   firstPart of each sample and of the end: (samples + 1) x u32, absent where sample i is part i
@@ -18,6 +21,7 @@ import type { TokenKinds } from './token-kinds.ts';
 /** What decides the samples of a data set. */
 export interface SampleSpec {
   readonly sequenceLength: number;
+  readonly targetLength: number | null;
   readonly packing: DataConfig['packing'];
   readonly validationShare: number;
   readonly split: Split;
@@ -39,12 +43,21 @@ export interface TokenRange {
 }
 
 const PART_BYTES = 12;
-/** `<s>` and `</s>`. */
-const FRAME_TOKENS = 2;
+
+type LengthLimits = Pick<SampleSpec, 'sequenceLength' | 'targetLength'>;
+
+/** Tokens of the longest source between `<s>` and `</s>`. */
+export const sourceTokensMax = ({ sequenceLength }: LengthLimits): number => sequenceLength - 2;
+
+/** Tokens of the longest target before `</s>`. */
+export const targetTokensMax = ({ sequenceLength, targetLength }: LengthLimits): number =>
+  (targetLength ?? sequenceLength) - 1;
 
 export class SampleTableBuilder {
   readonly #spec: SampleSpec;
   readonly #kinds: TokenKinds;
+  readonly #isPairs: boolean;
+  /** Tokens of the longest part of a text: it is source and target at once. */
   readonly #capacity: number;
   readonly #parts = new GrowingBytes();
   readonly #firstParts = new GrowingBytes();
@@ -55,21 +68,19 @@ export class SampleTableBuilder {
   /** The data set's number of the next document's first token. */
   #position = 0;
 
-  constructor(spec: SampleSpec, kinds: TokenKinds) {
+  constructor(spec: SampleSpec, kinds: TokenKinds, isPairs: boolean) {
     this.#spec = spec;
     this.#kinds = kinds;
-    this.#capacity = spec.sequenceLength - FRAME_TOKENS;
+    this.#isPairs = isPairs;
+    this.#capacity = Math.min(sourceTokensMax(spec), targetTokensMax(spec));
     assert(this.#capacity >= 4, `a sample of ${this.#capacity} tokens holds no sentence`);
   }
 
   /** The next document of the data set, of whichever split. */
   add(ids: Int32Array, hash: number): void {
     if (splitOf(hash, this.#spec.validationShare) === this.#spec.split) {
-      for (let start = 0; start < ids.length; ) {
-        const end = cutAfter(ids, start, this.#capacity, this.#kinds);
-        this.#addPart(this.#position + start, end - start);
-        start = end;
-      }
+      if (this.#isPairs) this.#addHalf(ids.length);
+      else this.#addText(ids);
     }
     this.#position += ids.length;
   }
@@ -81,13 +92,38 @@ export class SampleTableBuilder {
     return { ...counts, bytes: Buffer.concat([this.#firstParts.toBytes(), this.#parts.toBytes()]) };
   }
 
-  #addPart(first: number, count: number): void {
-    if (this.#spec.packing === 'documents' || count + 1 > this.#room) {
-      if (this.#spec.packing === 'packed') this.#firstParts.append(4).setUint32(0, this.#numParts, true);
-      this.#numSamples += 1;
-      this.#room = this.#spec.sequenceLength - 1;
+  #addText(ids: Int32Array): void {
+    const { sequenceLength, packing } = this.#spec;
+    const roomMax = Math.min(sequenceLength - 1, targetTokensMax(this.#spec) + 1);
+    for (let start = 0; start < ids.length; ) {
+      const end = cutAfter(ids, start, this.#capacity, this.#kinds);
+      const count = end - start;
+      if (packing === 'documents' || count + 1 > this.#room) {
+        this.#beginSample();
+        this.#room = roomMax;
+      }
+      this.#room -= count + 1;
+      this.#addPart(this.#position + start, count);
+      start = end;
     }
-    this.#room -= count + 1;
+  }
+
+  /** A source, or the target that follows it: the two are of one split, for they have one hash. */
+  #addHalf(tokens: number): void {
+    const isSource = this.#numParts % 2 === 0;
+    if (isSource) this.#beginSample();
+    const limit = isSource ? sourceTokensMax(this.#spec) : targetTokensMax(this.#spec);
+    this.#addPart(this.#position, Math.min(tokens, limit));
+  }
+
+  #beginSample(): void {
+    if (this.#isPairs || this.#spec.packing === 'packed') {
+      this.#firstParts.append(4).setUint32(0, this.#numParts, true);
+    }
+    this.#numSamples += 1;
+  }
+
+  #addPart(first: number, count: number): void {
     const part = this.#parts.append(PART_BYTES);
     part.setFloat64(0, first, true);
     part.setUint32(8, count, true);

@@ -83,6 +83,9 @@ function comparisonsOf(log: VerifiedLog, checkpoint: CheckpointClaims): Comparis
   compare(line, 'commit.gradientDigest', commit?.gradientDigest ?? null, own?.gradientDigest ?? null);
   compare(line, 'commit.parametersDigest', commit?.parametersDigest ?? null, own?.parametersDigest ?? null);
   compare(line, 'tokensSeen', checkpoint.tokensSeen, own?.tokensSeen ?? 0);
+  if (step === 0 && log.startWeightsSha256 !== null) {
+    compare(1, 'weightsSha256', checkpoint.weightsSha256, log.startWeightsSha256);
+  }
   if (announcement !== undefined) {
     compare(announcement.line, 'weightsSha256', checkpoint.weightsSha256, announcement.weightsSha256);
   }

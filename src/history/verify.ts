@@ -57,6 +57,8 @@ export interface VerifiedLog {
   readonly path: string;
   readonly numRecords: number;
   readonly history: HistorySummary;
+  /** Of the weights that the run was given to start from; null when it drew them from its seed. */
+  readonly startWeightsSha256: string | null;
   /** Slots of all committed steps. */
   readonly numSlots: number;
   /** By step, of those that have a checkpoint, as far as they are over. */
@@ -121,6 +123,7 @@ export class LogVerifier {
       path: this.#options.path,
       numRecords: this.#numRecords,
       history: this.#history,
+      startWeightsSha256: this.#config?.start?.weightsSha256 ?? null,
       numSlots: this.#numSlots,
       claims: this.#claims,
       nextCommits: this.#nextCommits,

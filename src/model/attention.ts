@@ -14,7 +14,10 @@ export interface AttentionShape {
 }
 
 export interface AttentionOptions extends AttentionShape {
-  /** Added to the scores, [B, 1, 1, K]: 0 for a key, a large negative number for padding; null attends to all. */
+  /**
+   * Added to the scores, [B, 1, 1, K] for padded keys or [1, 1, Q, K] for a causal mask: 0 where a query attends,
+   * a large negative number where not; null attends to all.
+   */
   readonly keyBias: Tensor | null;
   /** Dropout of the attention weights, [B, H, Q, K]; null for none. */
   readonly weightMask: Tensor | null;

@@ -1,13 +1,14 @@
 /**
  * The bidirectional decoder of ELMER (ELMER.md section 2): no causal mask, all T slots attended, no
- * copy of the source. Slot 0 reads `<s>` and the others `<mask>`, so slot t predicts target token t.
+ * copy of the source. Slot 0 reads `<s>` and the others `<mask>`, so slot t predicts target token t. Its
+ * autoregressive twin differs in what it reads and in the causal mask.
  *
  * All slots are attended in training and in generation alike, also those beyond a row's own end
  * (pitfall 4): the logits of a row thus depend on T, the length that the whole batch is given.
  * Legend: B batch, T target slots, S source, D model; Q rows that still compute.
  */
-import type { Tensor } from './differentiable.ts';
-import { attentionSublayer, feedForwardSublayer, type Pass } from './encoder.ts';
+import type { Tensor, Tf } from './differentiable.ts';
+import { attentionSublayer, feedForwardSublayer, MASKED_SCORE, type Pass } from './encoder.ts';
 import { dropout, layerNorm, linear, repeatRows } from './layers.ts';
 import type { DecoderLayerParameters, ParameterTree } from './parameters.ts';
 
@@ -44,8 +45,34 @@ export function decoderStart(
 }
 
 /**
+ * The state h^0 of slots that read tokens, [B*T, D].
+ * @param tokens_BTD the tied table's rows of what each slot reads
+ */
+export function causalStart(
+  { tf, masks }: Pass,
+  tree: ParameterTree<Tensor>,
+  tokens_BTD: Tensor,
+  positions_TD: Tensor,
+): Tensor {
+  const [batchSize, targetLength, dModel] = tokens_BTD.shape as [number, number, number];
+  const embedded = tf.reshape(tf.add(tokens_BTD, positions_TD), [batchSize * targetLength, dModel]);
+  const start = layerNorm(tf, [embedded], tree.decoder.embeddingNorm);
+  return dropout(tf, start, masks.embedding('decoder', start.shape));
+}
+
+/** [1, 1, T, T]: 0 where slot t may attend to slot u <= t, a large negative number elsewhere. */
+export function causalBias(tf: Tf, targetLength: number): Tensor {
+  const bias = new Float32Array(targetLength * targetLength);
+  for (let slot = 0; slot < targetLength; slot += 1) {
+    bias.fill(MASKED_SCORE, slot * targetLength + slot + 1, (slot + 1) * targetLength);
+  }
+  return tf.tensor(bias, [1, 1, targetLength, targetLength]);
+}
+
+/**
  * One decoder layer for the rows `query` [B*Q, D], which attend to the state of all slots, `all` [B*T, D].
- * Keys and values are projected anew from every slot, exited ones too (pitfall 8).
+ * Keys and values are projected anew from every slot, exited ones too (pitfall 8). `selfBias` is added to the
+ * scores of self-attention: null lets every row see every slot.
  */
 export function decoderLayer(
   pass: Pass,
@@ -54,6 +81,7 @@ export function decoderLayer(
   all: Tensor,
   query: Tensor,
   { batchSize, hidden, keyBias }: Encoded,
+  selfBias: Tensor | null = null,
 ): Tensor {
   const { tf } = pass;
   const { selfAttention, selfAttentionNorm, crossAttention, crossAttentionNorm } = parameters;
@@ -64,7 +92,7 @@ export function decoderLayer(
     layer,
     places: ['weights', 'attention'],
     batchSize,
-    keyBias: null,
+    keyBias: selfBias,
   });
   const crossKey = linear(tf, hidden, crossAttention.k);
   const crossValue = linear(tf, hidden, crossAttention.v);
@@ -86,9 +114,10 @@ export function decodeFully(
   tree: ParameterTree<Tensor>,
   start: Tensor,
   encoded: Encoded,
+  selfBias: Tensor | null,
 ): Tensor {
   return tree.decoder.layers.reduce(
-    (hidden, parameters, layer) => decoderLayer(pass, parameters, layer, hidden, hidden, encoded),
+    (hidden, parameters, layer) => decoderLayer(pass, parameters, layer, hidden, hidden, encoded, selfBias),
     start,
   );
 }

@@ -19,7 +19,7 @@ export interface Pass {
 }
 
 /** Added to the score of a masked key. Its exponential is exactly 0 beside any real key's. */
-const MASKED_SCORE = -1e9;
+export const MASKED_SCORE = -1e9;
 
 /** [B, 1, 1, S]: 0 for real tokens, a large negative number for padding; null when nothing is padded. */
 export function paddingBias(tf: Tf, sourceLengths: Int32Array, sourceLength: number): Tensor | null {

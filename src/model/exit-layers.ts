@@ -7,12 +7,28 @@
  * Legend: B batch, T target slots, L layers; a row is a slot of a sequence, number b*T + t.
  */
 import { PhiloxRng } from '../base/index.ts';
+import type { ObjectiveConfig } from '../config/index.ts';
 import type { SlotKey } from './dropout.ts';
 
-/** One layer, 0 .. numLayers-1, for each of `count` slots: independent and uniform (ELMER.md 3.2). */
-export function drawExitLayers(key: SlotKey, count: number, numLayers: number): Int32Array {
+/**
+ * One layer, 0 .. L-1, for each slot, [B*T]. `iid`: independent and uniform, as published (ELMER.md 3.2).
+ * `balanced`: every L slots of a sequence get a random permutation of all layers, so that no layer is left out.
+ */
+export function drawExitLayers(
+  key: SlotKey,
+  how: ObjectiveConfig['exitLayers'],
+  { batchSize, targetLength, numLayers }: { batchSize: number; targetLength: number; numLayers: number },
+): Int32Array {
   const rng = new PhiloxRng({ ...key, stream: 'exitLayers', substream: 0 });
-  return Int32Array.from({ length: count }, () => rng.nextInt(numLayers));
+  const layers = new Int32Array(batchSize * targetLength);
+  if (how === 'iid') return layers.map(() => rng.nextInt(numLayers));
+  for (let sequence = 0; sequence < batchSize; sequence += 1) {
+    for (let slot = 0; slot < targetLength; slot += numLayers) {
+      const order = rng.permutation(numLayers).subarray(0, targetLength - slot);
+      layers.set(order, sequence * targetLength + slot);
+    }
+  }
+  return layers;
 }
 
 export interface LayerRows {

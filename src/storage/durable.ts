@@ -2,7 +2,8 @@
  * Reading and writing files that must outlive a crash: whole writes, whole reads, synced folders,
  * and one translation of what an operating system says when a disk does not take more.
  */
-import { type FileHandle, open } from 'node:fs/promises';
+import { type FileHandle, open, rename, rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { InvariantError, LockstepError, messageOf, systemCodeOf } from '../base/index.ts';
 
 /** Small enough that hashing a piece (about 3 ms) does not keep heartbeats waiting. */
@@ -95,5 +96,34 @@ export async function writing<T>(path: string, work: () => Promise<T>): Promise<
     return await work();
   } catch (error) {
     throw diskFailure(error, path);
+  }
+}
+
+/**
+ * Writes a small file so that its name holds either all of it or what was there before, also after a crash.
+ * Throws DISK_FULL.
+ */
+export async function writeWhole(path: string, text: string): Promise<void> {
+  const partial = `${path}.partial`;
+  await writing(path, async () => {
+    try {
+      await writeSynced(partial, text);
+      await rename(partial, path);
+      await syncDirectory(dirname(path));
+    } catch (error) {
+      await rm(partial, { force: true });
+      throw error;
+    }
+  });
+}
+
+/** Writes a file of which nothing reads anything yet, and flushes it to disk. */
+export async function writeSynced(path: string, text: string): Promise<void> {
+  const handle = await open(path, 'w');
+  try {
+    await writeFully(handle, new TextEncoder().encode(text), 0);
+    await handle.sync();
+  } finally {
+    await handle.close();
   }
 }

@@ -5,5 +5,7 @@ export {
   readPieces,
   syncDirectory,
   writeFully,
+  writeSynced,
+  writeWhole,
   writing,
 } from './durable.ts';

@@ -46,6 +46,7 @@ const DRIVERS = [
   'coordinator/coordinator.ts',
   'coordinator/data-routes.ts',
   'coordinator/run-folder.ts',
+  'coordinator/start-weights.ts',
   'coordinator/state-server.ts',
 ];
 

@@ -1,6 +1,6 @@
 /** A model small enough for finite differences, and random micro-batches for it. */
 import { layoutSize, PhiloxRng } from '../../src/base/index.ts';
-import type { ModelConfig } from '../../src/config/index.ts';
+import type { ModelConfig, ObjectiveConfig } from '../../src/config/index.ts';
 import type { MicroBatch } from '../../src/data/index.ts';
 import type { Tf } from '../../src/model/differentiable.ts';
 import {
@@ -74,11 +74,22 @@ export function randomBatch(vocabSize: number, shape: BatchShape, seed = 11): Mi
   };
 }
 
-export function buildModel(tf: Tf, model: ModelConfig, detachCopies = true): TrainingModel {
+export const LPLM: ObjectiveConfig = {
+  kind: 'lplm',
+  exitLayers: 'iid',
+  detachCopies: true,
+  goldRatio: 0.3,
+};
+
+export function buildModel(
+  tf: Tf,
+  model: ModelConfig,
+  objective: Partial<ObjectiveConfig> = {},
+): TrainingModel {
   return createTrainingModel({
     tf,
     model,
-    objective: { kind: 'lplm', exitLayers: 'iid', detachCopies, goldRatio: 0.3 },
+    objective: { ...LPLM, ...objective },
     specialIds: SPECIAL_IDS,
     dropoutMasks: philoxDropout,
   });

@@ -1,5 +1,5 @@
 /**
- * ELMER and LPLM as slowly and plainly as can be: scheme B of ELMER.md section 3.3 in automatic
+ * ELMER and its objectives as slowly and plainly as can be: scheme B of ELMER.md section 3.3 in automatic
  * differentiation. Every layer computes every slot, lookups are one-hot products, exit states are
  * chosen by masks. Shares no code with src/model but the parameter tree.
  */
@@ -15,13 +15,27 @@ export interface NaiveResult {
   readonly gradient: Float32Array;
 }
 
+export type NaiveObjective =
+  | {
+      readonly kind: 'lplm';
+      /** [B*T] */
+      readonly exitLayers: Int32Array;
+      readonly detachCopies: boolean;
+    }
+  /** For each layer but the first and each slot, whether it reads the true token. */
+  | {
+      readonly kind: 'soft';
+      readonly isGold: readonly (readonly boolean[])[];
+      readonly counts: 'all' | 'last';
+    }
+  | { readonly kind: 'autoregressive' };
+
 export function naiveGradient(
   tf: Tf,
   model: ModelConfig,
   flat: Float32Array,
   batch: MicroBatch,
-  exitLayers: Int32Array,
-  detachCopies: boolean,
+  objective: NaiveObjective,
 ): NaiveResult {
   const layout = parameterLayout(model);
   const gradient = new Float32Array(flat.length);
@@ -30,9 +44,7 @@ export function naiveGradient(
       tf.tensor(flat.slice(offset, offset + size), [...shape]),
     );
     const loss = () =>
-      naiveLoss(tf, model, treeOf(model, leaves), batch, exitLayers, detachCopies) as ReturnType<
-        Tf['scalar']
-      >;
+      naiveLoss(tf, model, treeOf(model, leaves), batch, objective) as ReturnType<Tf['scalar']>;
     const { value, grads } = tf.engine().gradients(loss, leaves, undefined, true);
     layout.forEach(({ offset }, index) => {
       const grad = grads[index];
@@ -48,8 +60,7 @@ function naiveLoss(
   model: ModelConfig,
   tree: ParameterTree<Tensor>,
   batch: MicroBatch,
-  exitLayers: Int32Array,
-  detachCopies: boolean,
+  objective: NaiveObjective,
 ): Tensor {
   const { batchSize: B, sourceLength: S, targetLength: T } = batch;
   const { dModel: D, heads: H } = model;
@@ -90,31 +101,51 @@ function naiveLoss(
     source = norm(tf.add(source, linear(gelu(linear(source, layer.fc1)), layer.fc2)), layer.finalNorm);
   }
 
-  const inputs = Int32Array.from({ length: B * T }, (_, i) =>
-    i % T === 0 ? SPECIAL_IDS.bos : SPECIAL_IDS.mask,
-  );
-  let state = tf.add(lookUp(inputs, T), positions(tree.decoder.positions, T)) as Tensor;
-  state = norm(state, tree.decoder.embeddingNorm);
+  const isCausal = objective.kind === 'autoregressive';
+  const inputs = Int32Array.from({ length: B * T }, (_, i) => {
+    if (i % T === 0) return SPECIAL_IDS.bos;
+    return isCausal ? batch.labels[i - 1]! : SPECIAL_IDS.mask;
+  });
+  const mask = Float32Array.from({ length: T * T }, (_, i) => (i % T > Math.floor(i / T) ? -1e9 : 0));
+  const selfBias = isCausal ? (tf.tensor(mask, [1, 1, T, T]) as Tensor) : null;
+  const isReal = Float32Array.from(batch.labels, (label) => (label === SPECIAL_IDS.pad ? 0 : 1));
+  const logitsOf = (x: Tensor) => tf.matMul(tf.reshape(x, [B * T, D]), tf.transpose(tree.shared));
+  const lossOf = (x: Tensor) => {
+    const perSlot = tf.sum(tf.mul(tf.logSoftmax(logitsOf(x)), oneHot(tf, batch.labels, model.vocabSize)), -1);
+    return tf.neg(tf.sum(tf.mul(perSlot, tf.tensor(isReal, [B * T])))) as Tensor;
+  };
+  const embedded = tf.add(lookUp(inputs, T), positions(tree.decoder.positions, T)) as Tensor;
+  let state = norm(embedded, tree.decoder.embeddingNorm);
   let exited = tf.zerosLike(state) as Tensor;
+  const losses: Tensor[] = [];
   tree.decoder.layers.forEach((layer, number) => {
-    let x = norm(tf.add(state, attend(state, state, layer.selfAttention, null)), layer.selfAttentionNorm);
+    if (objective.kind === 'soft' && number > 0) {
+      const predicted = tf.argMax(logitsOf(state), -1).dataSync();
+      const read = batch.labels.map((label, row) =>
+        objective.isGold[number - 1]![row] === true ? label : predicted[row]!,
+      );
+      const both = tf.reshape(tf.concat([state, lookUp(read, T)], 2), [B * T, 2 * D]);
+      state = tf.reshape(tf.matMul(both, tf.transpose(tree.concatHead!)), [B, T, D]);
+    }
+    let x = norm(tf.add(state, attend(state, state, layer.selfAttention, selfBias)), layer.selfAttentionNorm);
     x = norm(tf.add(x, attend(x, source, layer.crossAttention, bias)), layer.crossAttentionNorm);
     x = norm(tf.add(x, linear(gelu(linear(x, layer.fc1)), layer.fc2)), layer.finalNorm);
+    state = x;
+    if (objective.kind === 'soft') losses.push(lossOf(x));
+    if (objective.kind !== 'lplm') return;
+    const { exitLayers, detachCopies } = objective;
     const where = (holds: (exit: number) => boolean, yes: Tensor, no: Tensor) => {
-      const mask = tf.tensor(
+      const chosen = tf.tensor(
         Float32Array.from(exitLayers, (exit) => (holds(exit) ? 1 : 0)),
         [B, T, 1],
       );
-      return tf.add(tf.mul(mask, yes), tf.mul(tf.sub(1, mask), no)) as Tensor;
+      return tf.add(tf.mul(chosen, yes), tf.mul(tf.sub(1, chosen), no)) as Tensor;
     };
     exited = where((exit) => exit === number, x, exited);
     state = where((exit) => exit <= number, detachCopies ? detached(tf, exited) : exited, x);
   });
-
-  const logits = tf.matMul(tf.reshape(exited, [B * T, D]), tf.transpose(tree.shared));
-  const perSlot = tf.sum(tf.mul(tf.logSoftmax(logits), oneHot(tf, batch.labels, model.vocabSize)), -1);
-  const isReal = Float32Array.from(batch.labels, (label) => (label === SPECIAL_IDS.pad ? 0 : 1));
-  return tf.neg(tf.sum(tf.mul(perSlot, tf.tensor(isReal, [B * T]))));
+  if (objective.kind === 'soft' && objective.counts === 'all') return tf.div(tf.addN(losses), losses.length);
+  return lossOf(objective.kind === 'lplm' ? exited : state);
 }
 
 function oneHot(tf: Tf, ids: Int32Array, depth: number): Tensor {

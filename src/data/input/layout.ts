@@ -81,7 +81,8 @@ function unitsOfBlocks(blocks: readonly Bzip2Block[], unitBytes: number) {
   return units;
 }
 
-async function scanFile(file: string, onChunk: (chunk: Buffer) => void): Promise<string> {
+/** SHA-256 (hex) of the file. */
+export async function scanFile(file: string, onChunk: (chunk: Buffer) => void): Promise<string> {
   const hash = createHash('sha256');
   for await (const chunk of readBytes(file)) {
     hash.update(chunk);

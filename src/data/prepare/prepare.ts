@@ -9,28 +9,17 @@ import { z } from 'zod';
 import { assert, LockstepError } from '../../base/index.ts';
 import { ArticleSamples } from '../article-samples.ts';
 import { KEEPABLE } from '../clean/index.ts';
+import { type FinishedDataset, finishDataset } from '../finish-dataset.ts';
 import { planInput } from '../input/index.ts';
-import {
-  ARTICLE_SAMPLES_FILE,
-  isTokenShardFile,
-  MANIFEST_FILE,
-  MANIFEST_VERSION,
-  type Manifest,
-  manifestText,
-  TOKENIZER_FILE,
-} from '../manifest.ts';
+import { ARTICLE_SAMPLES_FILE, MANIFEST_FILE, type Manifest } from '../manifest.ts';
 import { removeUnfinished, StagedFolder } from '../staged-folder.ts';
-import { idBytesFor, TokenShardWriter } from '../token-shard.ts';
+import { TokenShardWriter } from '../token-shard.ts';
 import {
-  BOS_ID,
   type BpeTokenizer,
-  EOS_ID,
   loadTokenizer,
-  PAD_ID,
   tokenizerFromJson,
   tokenizerToJson,
   trainBpe,
-  UNK_ID,
 } from '../tokenizer/index.ts';
 import { Assembly, unitsOf } from './assemble.ts';
 import { batchJobs } from './batches.ts';
@@ -44,11 +33,7 @@ import { WorkFolder } from './work-folder.ts';
 const UNIT_BYTES = 8 * 1024 * 1024;
 const SAMPLE_BYTES = 1_000_000_000;
 
-export interface PreparedDataset {
-  /** SHA-256 (hex) of the manifest: the data set's identity. */
-  readonly sha256: string;
-  /** Its `report` says what was read, kept and dropped. */
-  readonly manifest: Manifest;
+export interface PreparedDataset extends FinishedDataset {
   /** How long each phase took in this attempt. */
   readonly phaseMs: Readonly<Record<PreparePhase, number>>;
 }
@@ -212,7 +197,7 @@ async function write(
   options: PrepareOptions,
   watch: PhaseWatch,
   warnings: readonly string[],
-): Promise<Omit<PreparedDataset, 'phaseMs'>> {
+): Promise<FinishedDataset> {
   const assembly = new Assembly(site);
   watch.start('write', 0);
   const documents = assembly.documents((done) => watch.set(done, done));
@@ -222,26 +207,11 @@ async function write(
     if (written.documents === 0) throw nothingKept(options);
     const report = assembly.report(warnings);
     for (const warning of report.warnings) options.onWarning?.(warning);
-    const { vocabSize } = tokenizer;
-    const manifest: Manifest = {
-      format: 'lockstep-dataset',
-      version: MANIFEST_VERSION,
-      tokenizer: folder.write(TOKENIZER_FILE, tokenizerToJson(tokenizer)),
-      vocabSize,
-      specialIds: { bos: BOS_ID, pad: PAD_ID, eos: EOS_ID, unk: UNK_ID, mask: tokenizer.maskId },
-      idBytes: idBytesFor(vocabSize),
-      tokens: written.tokens,
-      documents: written.documents,
-      documentIndex: written.documentIndex,
-      documentHashes: written.documentHashes,
+    return finishDataset(folder, tokenizer, written, {
       articleSamples: written.articleSamples,
-      shards: [...written.shards],
       source: site.plan.inputs.map(sourceEntry),
       report,
-    };
-    const text = manifestText(manifest);
-    folder.commit(text, isTokenShardFile);
-    return { sha256: createHash('sha256').update(text).digest('hex'), manifest };
+    });
   } finally {
     folder.abort();
   }

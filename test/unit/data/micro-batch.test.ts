@@ -1,8 +1,9 @@
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { PRESETS } from '../../../src/config/index.ts';
+import { type DataConfig, PRESETS } from '../../../src/config/index.ts';
 import {
   type Dataset,
+  type MicroBatch,
   microBatch,
   openDataset,
   prepareDataset,
@@ -145,6 +146,76 @@ describe('microBatch', () => {
       }
     }
     expect(several).toBeGreaterThan(3);
+  });
+});
+
+describe('decoder slots', () => {
+  const roomy = { ...data, targetLength: 60 } as const;
+  const widthsOf = async (config: DataConfig, seed = 1) => {
+    const set = await dataset();
+    const keys = [1, 2, 3].flatMap((step) => [0, 1, 2, 3].map((slot) => ({ seed, step, slot })));
+    return Promise.all(keys.map((key) => microBatch(set, key, config, stepConfig)));
+  };
+  const longestOf = ({ labels, targetLength, batchSize }: MicroBatch) =>
+    Math.max(
+      ...Array.from({ length: batchSize }, (_, row) =>
+        labels.subarray(row * targetLength, (row + 1) * targetLength).lastIndexOf(2),
+      ),
+    ) + 1;
+
+  it('are as many as the longest target has, or as many as allowed', async () => {
+    for (const batch of await widthsOf(roomy)) expect(batch.targetLength).toBe(longestOf(batch));
+    for (const batch of await widthsOf({ ...roomy, targetSlots: 'full' }))
+      expect(batch.targetLength).toBe(60);
+    for (const batch of await widthsOf({ ...data, targetSlots: 'full' })) {
+      expect(batch.targetLength).toBe(data.sequenceLength);
+    }
+  });
+
+  it('are drawn between the two by seed, step and slot alone, and change nothing else', async () => {
+    const random = await widthsOf({ ...roomy, targetSlots: 'random' });
+    const longest = await widthsOf(roomy);
+    random.forEach((batch, index) => {
+      const bare = longest[index]!;
+      expect(batch.targetLength).toBeGreaterThanOrEqual(bare.targetLength);
+      expect(batch.targetLength).toBeLessThanOrEqual(60);
+      expect(longestOf(batch)).toBe(bare.targetLength);
+      expect([batch.sourceIds, batch.realTokens]).toEqual([bare.sourceIds, bare.realTokens]);
+    });
+    expect(new Set(random.map(({ targetLength }) => targetLength)).size).toBeGreaterThan(4);
+    expect(await widthsOf({ ...roomy, targetSlots: 'random' })).toEqual(random);
+    const other = await widthsOf({ ...roomy, targetSlots: 'random' }, 2);
+    expect(other.map(({ targetLength }) => targetLength)).not.toEqual(
+      random.map(({ targetLength }) => targetLength),
+    );
+  });
+
+  it('reach both ends of the range, each width about equally often', async () => {
+    const set = await dataset();
+    const one = { microBatches: 600, microBatchSize: 1 };
+    const config = { ...data, targetLength: 52, targetSlots: 'random' } as const;
+    const counts = new Map<number, number>();
+    for (let slot = 0; slot < 600; slot += 1) {
+      const batch = await microBatch(set, { seed: 5, step: 1, slot }, config, one);
+      const longest = longestOf(batch);
+      // Widths of 4 classes, from the longest target to the limit.
+      const share = Math.floor((4 * (batch.targetLength - longest)) / (52 - longest + 1));
+      counts.set(share, (counts.get(share) ?? 0) + 1);
+      if (batch.targetLength === 52) counts.set(52, 1);
+      if (batch.targetLength === longest) counts.set(-1, 1);
+    }
+    expect(counts.get(52)).toBe(1);
+    expect(counts.get(-1)).toBe(1);
+    for (const share of [0, 1, 2, 3]) expect(counts.get(share)).toBeGreaterThan(100);
+  });
+
+  it('are none beyond what a short target length allows: texts are divided to fit', async () => {
+    const set = await dataset();
+    const short = { ...data, targetLength: 12 };
+    const batch = await microBatch(set, { seed: 1, step: 1, slot: 0 }, short, stepConfig);
+    expect(batch.targetLength).toBeLessThanOrEqual(12);
+    const shortSamples = await set.samples(sampleSpecOf(short, 'train'));
+    expect(shortSamples.count).toBeGreaterThan((await set.samples(sampleSpecOf(data, 'train'))).count);
   });
 });
 

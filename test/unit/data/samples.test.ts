@@ -19,12 +19,16 @@ interface DocumentFixture {
   readonly ids: readonly number[];
   readonly hash: number;
 }
-const PLAIN = { packing: 'documents', validationShare: 0, split: 'train' } as const;
+const PLAIN = { targetLength: null, packing: 'documents', validationShare: 0, split: 'train' } as const;
 const ALL_HASHES = 2 ** 32;
 
 /** Each sample as its parts. */
-async function samplesOf(documents: readonly DocumentFixture[], spec: SampleSpec): Promise<TokenRange[][]> {
-  const builder = new SampleTableBuilder(spec, kinds);
+async function samplesOf(
+  documents: readonly DocumentFixture[],
+  spec: SampleSpec,
+  isPairs = false,
+): Promise<TokenRange[][]> {
+  const builder = new SampleTableBuilder(spec, kinds, isPairs);
   for (const { ids, hash } of documents) builder.add(Int32Array.from(ids), hash);
   const table = builder.finish();
   const read = (offset: number, length: number) => table.bytes.subarray(offset, offset + length);
@@ -64,16 +68,19 @@ describe('the samples of a data set', () => {
         fc.integer({ min: 8, max: 40 }),
         fc.constantFrom<SampleSpec['packing']>('documents', 'packed'),
         fc.constantFrom(0, 0.3, 0.5),
-        async (documents, sequenceLength, packing, validationShare) => {
+        fc.constantFrom(null, 8, 20),
+        async (documents, sequenceLength, packing, validationShare, targetLength) => {
           const ends = endsOf(documents);
           const covered: number[] = [];
           for (const split of ['train', 'validation'] as const) {
-            const spec = { sequenceLength, packing, validationShare, split };
+            const spec = { sequenceLength, targetLength, packing, validationShare, split };
             const tokens: number[] = [];
             for (const parts of await samplesOf(documents, spec)) {
               if (packing === 'documents') expect(parts).toHaveLength(1);
               const framed = 1 + parts.reduce((sum, { count }) => sum + count + 1, 0);
               expect(framed).toBeLessThanOrEqual(sequenceLength);
+              // All of a sample is target too, but for its `<s>`.
+              expect(framed - 1).toBeLessThanOrEqual(targetLength ?? sequenceLength);
               for (const [index, { first, count }] of parts.entries()) {
                 const document = ends.findIndex((end) => first < end);
                 expect(splitOf(documents[document]!.hash, validationShare)).toBe(split);
@@ -117,5 +124,46 @@ describe('the samples of a data set', () => {
 
   it('are none for no documents', async () => {
     expect(await samplesOf([], { ...PLAIN, sequenceLength: 10 })).toEqual([]);
+  });
+});
+
+describe('the samples of pairs', () => {
+  it('are each a source and its target, of one split, cut to their limits', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(
+          fc.record({
+            source: fc.integer({ min: 1, max: 60 }),
+            target: fc.integer({ min: 1, max: 60 }),
+            hash: fc.integer({ min: 0, max: ALL_HASHES - 1 }),
+          }),
+          { maxLength: 12 },
+        ),
+        fc.integer({ min: 8, max: 40 }),
+        fc.constantFrom(null, 8, 20),
+        async (pairs, sequenceLength, targetLength) => {
+          const documents = pairs.flatMap(({ source, target, hash }) =>
+            [source, target].map((length) => ({ ids: new Array(length).fill(3), hash })),
+          );
+          for (const split of ['train', 'validation'] as const) {
+            const spec = { ...PLAIN, validationShare: 0.4, split, sequenceLength, targetLength };
+            // The naive twin: each pair with the place where it begins.
+            let first = 0;
+            const expected = pairs.flatMap(({ source, target, hash }) => {
+              const begin = first;
+              first += source + target;
+              if (splitOf(hash, 0.4) !== split) return [];
+              return [
+                [
+                  { first: begin, count: Math.min(source, sequenceLength - 2) },
+                  { first: begin + source, count: Math.min(target, (targetLength ?? sequenceLength) - 1) },
+                ],
+              ];
+            });
+            expect(await samplesOf(documents, spec, true)).toEqual(expected);
+          }
+        },
+      ),
+    );
   });
 });

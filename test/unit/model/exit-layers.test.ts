@@ -5,13 +5,31 @@ import { drawExitLayers, planExits } from '../../../src/model/exit-layers.ts';
 
 describe('exit layers', () => {
   it('are uniform over the layers, and a function of seed, step and slot', () => {
-    const draws = drawExitLayers({ seed: 1, step: 2, slot: 3 }, 60_000, 6);
+    const shape = { batchSize: 2, targetLength: 30_000, numLayers: 6 };
+    const draws = drawExitLayers({ seed: 1, step: 2, slot: 3 }, 'iid', shape);
     const counts = new Array(6).fill(0);
     for (const layer of draws) counts[layer] += 1;
     // 10,000 expected, standard deviation 91.
     for (const count of counts) expect(Math.abs(count - 10_000)).toBeLessThan(400);
-    expect(drawExitLayers({ seed: 1, step: 2, slot: 3 }, 100, 6)).toEqual(draws.slice(0, 100));
-    expect(drawExitLayers({ seed: 1, step: 2, slot: 4 }, 100, 6)).not.toEqual(draws.slice(0, 100));
+    const fewer = { ...shape, targetLength: 50 };
+    expect(drawExitLayers({ seed: 1, step: 2, slot: 3 }, 'iid', fewer)).toEqual(draws.slice(0, 100));
+    expect(drawExitLayers({ seed: 1, step: 2, slot: 4 }, 'iid', fewer)).not.toEqual(draws.slice(0, 100));
+  });
+
+  it('are, balanced, every layer once in each run of as many slots, in an order of its own', () => {
+    const shape = { batchSize: 3, targetLength: 20, numLayers: 6 };
+    const draws = drawExitLayers({ seed: 1, step: 2, slot: 3 }, 'balanced', shape);
+    const orders = new Set<string>();
+    for (let sequence = 0; sequence < 3; sequence += 1) {
+      for (const slot of [0, 6, 12]) {
+        const run = [...draws.slice(sequence * 20 + slot, sequence * 20 + slot + 6)];
+        orders.add(run.join());
+        expect(run.sort()).toEqual([0, 1, 2, 3, 4, 5]);
+      }
+      const rest = draws.slice(sequence * 20 + 18, sequence * 20 + 20);
+      expect(rest[0]).not.toBe(rest[1]);
+    }
+    expect(orders.size).toBeGreaterThan(4);
   });
 });
 

@@ -175,11 +175,9 @@ describe('the off-ramp', () => {
     });
   });
 
-  it('picks the most probable token', async () => {
+  it('picks the most probable token', () => {
     const table = tf.tensor2d([1, 0, 0, 1, -1, -1], [3, 2]);
     const hidden = tf.tensor2d([5, 1, 1, 5, -3, -3], [3, 2]);
-    const tokens = await argMaxTokens(tf, hidden, table);
-    tf.dispose([table, hidden]);
-    expect([...tokens]).toEqual([0, 1, 2]);
+    expect([...argMaxTokens(tf, hidden, table).dataSync()]).toEqual([0, 1, 2]);
   });
 });

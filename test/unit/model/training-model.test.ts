@@ -32,11 +32,11 @@ async function gradientOf(model: TrainingModel, parameters = flat, on = batch, k
 describe('the loss and gradient of LPLM by scheme C', () => {
   for (const detachCopies of [true, false]) {
     it(`equal the naive twin's, detachCopies ${detachCopies}`, async () => {
-      const model = buildModel(tf, MINI_MODEL, detachCopies);
+      const model = buildModel(tf, MINI_MODEL, { detachCopies });
       for (let slot = 0; slot < 4; slot += 1) {
         const key = { ...KEY, slot };
-        const exits = drawExitLayers(key, batch.batchSize * batch.targetLength, MINI_MODEL.decoderLayers);
-        const twin = naiveGradient(tf, MINI_MODEL, flat, batch, exits, detachCopies);
+        const exitLayers = drawExitLayers(key, 'iid', { ...batch, numLayers: MINI_MODEL.decoderLayers });
+        const twin = naiveGradient(tf, MINI_MODEL, flat, batch, { kind: 'lplm', exitLayers, detachCopies });
         const ours = await gradientOf(model, flat, batch, key);
         expect(ours.realTokens).toBe(23);
         expect(Math.abs(ours.lossSum / twin.lossSum - 1)).toBeLessThan(1e-6);
@@ -47,8 +47,8 @@ describe('the loss and gradient of LPLM by scheme C', () => {
   }
 
   it('differ with and without the detached copies, the loss does not', async () => {
-    const detached = await gradientOf(buildModel(tf, MINI_MODEL, true));
-    const attached = await gradientOf(buildModel(tf, MINI_MODEL, false));
+    const detached = await gradientOf(buildModel(tf, MINI_MODEL, { detachCopies: true }));
+    const attached = await gradientOf(buildModel(tf, MINI_MODEL, { detachCopies: false }));
     expect(detached.lossSum).toBe(attached.lossSum);
     expect(relativeError(detached.gradient, attached.gradient)).toBeGreaterThan(1e-3);
   });
@@ -57,7 +57,7 @@ describe('the loss and gradient of LPLM by scheme C', () => {
     // Without detaching, for that makes the gradient another function than the derivative. Along its own
     // gradient g the loss of a tensor grows by |g| per unit: central differences err by O(h^2) and by the
     // loss's rounding, some 1e-7 * 100 / 2h.
-    const model = buildModel(tf, MINI_MODEL, false);
+    const model = buildModel(tf, MINI_MODEL, { detachCopies: false });
     const { gradient } = await gradientOf(model);
     for (const { name, offset, size: length } of layout) {
       const g = gradient.subarray(offset, offset + length);
@@ -82,7 +82,7 @@ describe('the loss and gradient of LPLM by scheme C', () => {
   }, 120_000);
 
   it('agree with finite differences in single coordinates', async () => {
-    const model = buildModel(tf, MINI_MODEL, false);
+    const model = buildModel(tf, MINI_MODEL, { detachCopies: false });
     const { gradient } = await gradientOf(model);
     const rng = new PhiloxRng({ seed: 1, stream: 'sampling', substream: 0, step: 0, slot: 0 });
     const h = 0.01;

@@ -1,0 +1,82 @@
+/**
+ * Rows of parameter tables as inputs of the differentiated function. They are looked up outside of it, and
+ * their gradients are added into the tables' on the host, in row order: the same bits on every engine, no
+ * scatter-add, whose order GPUs leave open.
+ */
+import { assert, type ParameterEntry } from '../base/index.ts';
+import type { Tensor, Tf } from './differentiable.ts';
+
+/** The row of the table that a row of an input is; this one for a row that nothing reads. */
+export const NO_ROW = -1;
+
+interface Lookup {
+  readonly table: ParameterEntry;
+  readonly rows: Tensor;
+  /** The table's row of each input row; null until it is known. */
+  ids: Int32Array | null;
+}
+
+/** The lookups of one pass, in the order in which their gradients are added. */
+export class Lookups {
+  readonly #tf: Tf;
+  readonly #all: Lookup[] = [];
+
+  constructor(tf: Tf) {
+    this.#tf = tf;
+  }
+
+  /** What the differentiated function is a function of, besides the parameters. */
+  get tensors(): Tensor[] {
+    return this.#all.map(({ rows }) => rows);
+  }
+
+  /** Rows of `values` by id, [ids, D]. `gradientIds` may say NO_ROW where an input row is not read. */
+  gather(table: ParameterEntry, values: Tensor, ids: Int32Array, gradientIds = ids): Tensor {
+    const rows = this.#tf.gather(values, this.#tf.tensor1d(ids, 'int32')) as Tensor;
+    this.#all.push({ table, rows, ids: gradientIds });
+    return rows;
+  }
+
+  /** Rows `first .. first + count - 1`, [count, D]. */
+  range(table: ParameterEntry, values: Tensor, first: number, count: number): Tensor {
+    const rows = this.#tf.slice(values, [first, 0], [count, values.shape[1]!]) as Tensor;
+    this.#all.push({ table, rows, ids: Int32Array.from({ length: count }, (_, row) => first + row) });
+    return rows;
+  }
+
+  /**
+   * For `count` rows that the function looks up itself, because only it finds out which: zeros [count, D] that
+   * take their gradient. `found` must be called in the forward pass.
+   */
+  later(table: ParameterEntry, count: number): { readonly sink: Tensor; found(ids: Int32Array): void } {
+    const lookup: Lookup = { table, rows: this.#tf.zeros([count, table.shape[1]!]), ids: null };
+    this.#all.push(lookup);
+    return {
+      sink: lookup.rows,
+      found: (ids) => {
+        lookup.ids = ids;
+      },
+    };
+  }
+
+  /** Adds the rows of `grads`, one for each of `tensors`, to the gradient in layout order. */
+  addGradients(grads: readonly (Float32Array | null)[], target: Float32Array): void {
+    this.#all.forEach(({ table, ids }, index) => {
+      const rows = grads[index];
+      if (rows == null) return;
+      assert(ids !== null, `the rows of ${table.name} that were looked up are known`);
+      const values = target.subarray(table.offset, table.offset + table.size);
+      const width = table.shape[1]!;
+      ids.forEach((id, row) => {
+        if (id !== NO_ROW) addRow(values, id, rows, row, width);
+      });
+    });
+  }
+}
+
+/** Adds row `from` of `rows` to row `to` of `table`. */
+function addRow(table: Float32Array, to: number, rows: Float32Array, from: number, width: number): void {
+  const target = to * width;
+  const source = from * width;
+  for (let column = 0; column < width; column += 1) table[target + column]! += rows[source + column]!;
+}
