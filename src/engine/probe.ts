@@ -106,10 +106,7 @@ function runTrial<Result>(trial: string): Promise<Trial<Result> & { readonly std
   const here = JSON.stringify(fileURLToPath(import.meta.url));
   const script = `
     require = require('node:module').createRequire(${here});
-    const done = (result) => {
-      console.log(${JSON.stringify(RESULT_MARK)} + JSON.stringify(result));
-      process.exit();
-    };
+    const done = (result) => console.log(${JSON.stringify(RESULT_MARK)} + JSON.stringify(result));
     ${trial}`;
   return new Promise((resolve) => {
     execFile(

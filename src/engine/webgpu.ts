@@ -58,6 +58,7 @@ export async function loadWebgpu({ device }: EngineOptions): Promise<LoadedBacke
           `engine webgpu computes in software on ${adapter.name}: right, and a thousand times slower than a card`,
         ]
       : [],
+    readsWithinPass: false,
     tensorBytesMax: adapter.tensorBytesMax,
     troubleOf: () => backend.trouble,
     restart: start,
