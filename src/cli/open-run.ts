@@ -3,7 +3,7 @@ import { LockstepError } from '../base/index.ts';
 import { type RunConfig, readConfigFile, resolveConfig } from '../config/index.ts';
 import { openRun, type RunFolder, savedConfig } from '../coordinator/index.ts';
 import { openDataset, settledDataConfig, tokenizerToJson } from '../data/index.ts';
-import { probeEngine } from '../engine/index.ts';
+import { settleEngine } from '../engine/index.ts';
 import { openWeights, type WeightsSource } from '../weights/index.ts';
 import { configTreeOf, type RunFlags } from './flags.ts';
 import { cutsText } from './prepare-pairs.ts';
@@ -102,10 +102,7 @@ function withVocabulary(model: RunConfig['model'], vocabSize: number, data: stri
 /** Engines round differently, so a run names the one it means: `auto` is settled once, here. */
 async function engineOf(config: RunConfig): Promise<RunConfig['engine']> {
   if (config.engine !== 'auto') return config.engine;
-  const tensorflow = await probeEngine('tensorflow');
-  if (tensorflow.available) return 'tensorflow';
-  warn(
-    `engine wasm, because tensorflow cannot be loaded: ${tensorflow.reason}; \`npm run setup\` installs it`,
-  );
-  return 'wasm';
+  const { name, warning } = await settleEngine();
+  if (warning !== null) warn(warning);
+  return name;
 }

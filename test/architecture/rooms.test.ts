@@ -22,10 +22,14 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   queue: ['base', 'config', 'protocol'],
   logging: ['base'],
   chaos: ['base'],
+  metrics: ['base'],
   dashboard: [
     ...['base', 'config', 'storage', 'checkpoint', 'history', 'queue', 'coordinator', 'playground'],
   ],
-  playground: ['base', 'config', 'kernels', 'checkpoint', 'data', 'model', 'engine', 'coordinator'],
+  generation: ['base', 'config', 'checkpoint', 'data', 'model', 'engine', 'coordinator'],
+  evaluation: ['base', 'data', 'generation', 'metrics'],
+  playground: ['base', 'config', 'checkpoint', 'data', 'generation', 'coordinator'],
+  serving: ['base', 'generation', 'dashboard'],
   coordinator: [
     ...['base', 'config', 'collective', 'storage', 'checkpoint', 'history', 'protocol', 'net', 'queue'],
   ],
@@ -49,8 +53,9 @@ const HOMES: Readonly<Record<string, readonly string[]>> = {
   '@tensorflow/tfjs': ['engine', 'model'],
   wtf_wikipedia: ['data'],
   yauzl: ['weights'],
+  stemmer: ['metrics'],
   msgpackr: ['protocol'],
-  fastify: ['coordinator', 'dashboard'],
+  fastify: ['coordinator', 'dashboard', 'serving'],
   'prom-client': ['dashboard'],
   '@bull-board/api': ['dashboard'],
 };
