@@ -22,3 +22,4 @@ export {
 export { quantile } from './quantile.ts';
 export { SECTIONS, type Section } from './state-sections.ts';
 export { SteadyClock } from './steady-clock.ts';
+export { type Column, renderTable } from './text-table.ts';
