@@ -13,7 +13,6 @@ export {
   newestDump,
   readLines,
   type RemoteFile,
-  readLines,
 } from './input/index.ts';
 export {
   type Inspection,
