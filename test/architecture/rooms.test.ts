@@ -27,8 +27,11 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
     ...['base', 'config', 'storage', 'checkpoint', 'history', 'queue', 'coordinator', 'playground'],
   ],
   generation: ['base', 'config', 'checkpoint', 'data', 'model', 'engine', 'coordinator'],
-  evaluation: ['base', 'data', 'generation', 'metrics'],
-  playground: ['base', 'config', 'checkpoint', 'data', 'generation', 'coordinator'],
+  evaluation: [
+    ...['base', 'config', 'kernels', 'checkpoint', 'data', 'model', 'engine', 'coordinator'],
+    ...['generation', 'metrics'],
+  ],
+  playground: ['base', 'config', 'checkpoint', 'data', 'generation', 'evaluation', 'coordinator'],
   serving: ['base', 'generation', 'dashboard'],
   coordinator: [
     ...['base', 'config', 'collective', 'storage', 'checkpoint', 'history', 'protocol', 'net', 'queue'],
