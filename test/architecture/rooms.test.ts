@@ -26,7 +26,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   dashboard: [
     ...['base', 'config', 'storage', 'checkpoint', 'history', 'queue', 'coordinator', 'playground'],
   ],
-  generation: ['base', 'config', 'checkpoint', 'data', 'model', 'engine', 'coordinator'],
+  generation: ['base', 'config', 'checkpoint', 'data', 'model', 'engine', 'coordinator', 'weights'],
   evaluation: [
     ...['base', 'config', 'kernels', 'checkpoint', 'data', 'model', 'engine', 'coordinator'],
     ...['generation', 'metrics'],
