@@ -180,7 +180,7 @@ async function lossOf(
   for (let first = 0; first < count; first += step.microBatchSize) {
     const size = Math.min(step.microBatchSize, count - first);
     const batch = await validationBatch(dataset, first, size, seed, data);
-    const result = model.evaluate(batch);
+    const result = await model.evaluate(batch);
     lossSum += result.lossSum;
     tokens += result.realTokens;
   }

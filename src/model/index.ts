@@ -9,7 +9,7 @@ export {
   type GenerationModel,
   type GenerationModelOptions,
 } from './generation-model.ts';
-export { initializeParameters } from './initialization.ts';
+export { initializeParameters, leftIdentity } from './initialization.ts';
 export type { SourceBatch, SpecialIds } from './micro-batch.ts';
 export { type DecodedBatch, EXITS, type Exit } from './parallel-decoder.ts';
 export { buildTree, type ParameterTree, parameterLayout, treeOf } from './parameters.ts';

@@ -26,11 +26,14 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   dashboard: [
     ...['base', 'config', 'storage', 'checkpoint', 'history', 'queue', 'coordinator', 'playground'],
   ],
-  generation: ['base', 'config', 'checkpoint', 'data', 'model', 'engine', 'coordinator'],
+  generation: ['base', 'config', 'checkpoint', 'data', 'model', 'engine', 'coordinator', 'weights'],
   evaluation: ['base', 'data', 'generation', 'metrics'],
   playground: ['base', 'config', 'checkpoint', 'data', 'generation', 'coordinator'],
   serving: ['base', 'generation', 'dashboard'],
-  coordinator: ['base', 'config', 'collective', 'checkpoint', 'history', 'protocol', 'net', 'queue'],
+  coordinator: [
+    ...['base', 'config', 'collective', 'storage', 'checkpoint', 'history', 'protocol', 'net', 'queue'],
+  ],
+  weights: ['base', 'config', 'storage', 'checkpoint', 'data', 'model', 'coordinator'],
   worker: [
     ...['base', 'config', 'kernels', 'collective', 'data', 'model', 'engine'],
     ...['protocol', 'net', 'queue', 'logging'],
@@ -49,6 +52,7 @@ const HOMES: Readonly<Record<string, readonly string[]>> = {
   commander: PROGRAMS,
   '@tensorflow/tfjs': ['engine', 'model'],
   wtf_wikipedia: ['data'],
+  yauzl: ['weights'],
   stemmer: ['metrics'],
   msgpackr: ['protocol'],
   fastify: ['coordinator', 'dashboard', 'serving'],

@@ -176,10 +176,8 @@ describe('the off-ramp', () => {
   });
 
   it('picks the most probable token', () => {
-    const tokens = tf.tidy(() => {
-      const table = tf.tensor2d([1, 0, 0, 1, -1, -1], [3, 2]);
-      return argMaxTokens(tf, tf.tensor2d([5, 1, 1, 5, -3, -3], [3, 2]), table);
-    });
-    expect([...tokens]).toEqual([0, 1, 2]);
+    const table = tf.tensor2d([1, 0, 0, 1, -1, -1], [3, 2]);
+    const hidden = tf.tensor2d([5, 1, 1, 5, -3, -3], [3, 2]);
+    expect([...argMaxTokens(tf, hidden, table).dataSync()]).toEqual([0, 1, 2]);
   });
 });
