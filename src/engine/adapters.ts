@@ -21,6 +21,10 @@ export interface Adapter {
   readonly features: readonly string[];
 }
 
+/** What to do where there is no adapter. */
+export const ADAPTER_REMEDY =
+  "install the graphics card's driver and the Vulkan loader (apt-get install libvulkan1), or use another --engine";
+
 /** What is written for a person about an adapter. */
 export function adapterText({ index, name, isSoftware }: Adapter): string {
   return `${index} ${name}${isSoftware ? ' (software)' : ''}`;

@@ -11,7 +11,7 @@ import { createRequire } from 'node:module';
 import type * as tfjs from '@tensorflow/tfjs';
 import type * as webgpuPackage from '@tensorflow/tfjs-backend-webgpu';
 import { LockstepError } from '../base/index.ts';
-import { type Adapter, chooseAdapter } from './adapters.ts';
+import { ADAPTER_REMEDY, type Adapter, chooseAdapter } from './adapters.ts';
 import type { EngineOptions, LoadedBackend } from './engine.ts';
 import { probeAdapters } from './probe.ts';
 import { type WatchedBackend, watchedBackend } from './webgpu-backend.ts';
@@ -27,7 +27,7 @@ const WANTED_FEATURES: readonly GPUFeatureName[] = ['timestamp-query'];
 export async function loadWebgpu({ device }: EngineOptions): Promise<LoadedBackend> {
   const { adapters, version, reason } = await probeAdapters();
   if (reason !== null)
-    throw new LockstepError('ENGINE_UNAVAILABLE', `engine webgpu: ${reason}; \`lockstep doctor\` tells more`);
+    throw new LockstepError('ENGINE_UNAVAILABLE', `engine webgpu: ${reason}; ${ADAPTER_REMEDY}`);
   const adapter = chooseAdapter(adapters, device ?? null);
   const { create, globals } = await import('webgpu');
   Object.assign(globalThis, globals);

@@ -21,6 +21,7 @@ const model = {
   attentionDropout: 0.1,
   activationDropout: 0.1,
   initStd: 0.05,
+  concatHead: false,
 };
 const [B, T] = isMini ? [2, 12] : [4, 32];
 const numSteps = isMini ? 4 : 16;
@@ -49,7 +50,7 @@ initializeParameters(layout, model, 1, parameters);
 const training = createTrainingModel({
   tf,
   model,
-  objective: { exitLayers: 'iid', detachCopies: true },
+  objective: { kind: 'lplm', exitLayers: 'iid', detachCopies: true },
   specialIds: { bos: 0, pad: 1, eos: 2, mask: 3 },
   dropoutMasks,
 });
