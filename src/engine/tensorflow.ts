@@ -9,6 +9,7 @@
 import { createRequire } from 'node:module';
 import type * as tfjs from '@tensorflow/tfjs';
 import type { EngineOptions, LoadedBackend } from './engine.ts';
+import { registerTensorflowKernels } from './tensorflow-kernels.ts';
 
 const require = createRequire(import.meta.url);
 export const TENSORFLOW_PACKAGE = '@tensorflow/tfjs-node-gpu';
@@ -41,6 +42,7 @@ export async function loadTensorflow(options: EngineOptions): Promise<LoadedBack
   const tf = require('@tensorflow/tfjs') as typeof tfjs;
   withoutArguments(() => require(TENSORFLOW_PACKAGE));
   await tf.ready();
+  registerTensorflowKernels(tf);
   const backend = tf.backend() as unknown as NodeBackend;
   return {
     version: `TensorFlow ${backend.binding.TF_Version}`,
