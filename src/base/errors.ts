@@ -15,6 +15,7 @@ export const ERROR_CODES = {
   ADDRESS_IN_USE: 'a port is taken or an address cannot be bound',
   RUN_IN_USE: 'another process has the run open',
   ENGINE_UNAVAILABLE: 'a compute engine cannot be loaded',
+  DEVICE_FAILED: 'a graphics card was lost, is out of memory or refused an operation',
   CONNECTION_REFUSED: 'a peer refused this process: other run, version, key or configuration',
   COORDINATOR_LOST: 'the coordinator does not answer',
   WORKER_LOST: 'too few workers are left to go on',

@@ -23,3 +23,4 @@ export {
 export { quantile } from './quantile.ts';
 export { SECTIONS, type Section } from './state-sections.ts';
 export { SteadyClock } from './steady-clock.ts';
+export { type Column, renderTable } from './text-table.ts';

@@ -1,7 +1,8 @@
 /** The benchmark's findings as lines for a terminal. Pure; what was not measured is not printed. */
+import { type Column, renderTable } from '../base/index.ts';
 import type { AllReduceFigures, AllReduceTimes } from './all-reduce.ts';
 import type { Summary } from './statistics.ts';
-import { type Column, formatFigure, formatRatio, formatSummary, NOT_MEASURED, renderTable } from './table.ts';
+import { formatFigure, formatRatio, formatSummary, NOT_MEASURED } from './table.ts';
 import type { TokenizingFigures } from './tokenizing.ts';
 import type { PhaseFigures, TrainingFigures } from './training.ts';
 

@@ -4,7 +4,7 @@ import { statfsSync } from 'node:fs';
 import { availableParallelism, freemem, totalmem } from 'node:os';
 import type { Command } from 'commander';
 import { messageOf } from '../base/index.ts';
-import { probeEngines } from '../engine/index.ts';
+import { type Adapter, probeAdapters, probeEngines } from '../engine/index.ts';
 import { checkRedis, findRedisServer } from '../queue/index.ts';
 import { formatBytes, runCommand, say } from './terminal.ts';
 import { lockstepVersion } from './version.ts';
@@ -62,13 +62,32 @@ function nodeFinding(): Finding {
 }
 
 async function engineFindings(): Promise<{ findings: Finding[]; anyAvailable: boolean }> {
-  const probes = await probeEngines();
+  const [probes, { adapters }] = await Promise.all([probeEngines(), probeAdapters()]);
   const findings = probes.map((probe) => ({
     what: `engine ${probe.name}`,
     found: probe.available ? `${probe.version} on ${probe.device}` : probe.reason,
     remedy: probe.available ? null : 'run `npm run setup`, or use another --engine',
   }));
-  return { findings, anyAvailable: probes.some((probe) => probe.available) };
+  const devices = adapters.map((adapter) => ({
+    what: `device ${adapter.index}`,
+    found: adapterDetails(adapter),
+    remedy: null,
+  }));
+  return { findings: [...findings, ...devices], anyAvailable: probes.some((probe) => probe.available) };
+}
+
+function adapterDetails({
+  name,
+  api,
+  vendor,
+  driver,
+  isSoftware,
+  tensorBytesMax,
+  features,
+}: Adapter): string {
+  const kind = isSoftware ? 'software' : 'card';
+  const has = features.length === 0 ? 'none of the optional features' : features.join(', ');
+  return `${name} (${kind}, ${vendor}, ${api}, ${driver}); tensors up to ${formatBytes(tensorBytesMax)}; ${has}`;
 }
 
 function redisServerFinding(): Finding {

@@ -16,6 +16,8 @@ export interface LocalWorkerOptions {
   readonly dataDir: string;
   readonly logFile: string;
   readonly throttleMs: number;
+  /** Index or name of its device; absent or null leaves it to the engine. */
+  readonly device?: string | null;
 }
 
 export interface LocalProcess {
@@ -27,8 +29,9 @@ export interface LocalProcess {
 }
 
 export function startLocalWorker(options: LocalWorkerOptions): LocalProcess {
-  const { name, links, token, dataDir, logFile, throttleMs } = options;
+  const { name, links, token, dataDir, logFile, throttleMs, device } = options;
   const flags = [...links, '--data', dataDir, '--name', name, '--log-file', logFile];
+  if (device != null) flags.push('--device', device);
   if (throttleMs > 0) flags.push('--throttle', String(throttleMs));
   return startLocalProcess(name, ['worker', ...flags], { [TOKEN_VARIABLE]: token });
 }

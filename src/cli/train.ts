@@ -3,10 +3,11 @@ import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { LockstepError } from '../base/index.ts';
-import { deadlinesFrom } from '../config/index.ts';
+import { deadlinesFrom, type RunConfig } from '../config/index.ts';
 import type { Coordinator, Outcome, RunFolder } from '../coordinator/index.ts';
 import { ServedDataset } from '../data/index.ts';
 import { checkRedis, type PrivateRedis, startPrivateRedis } from '../queue/index.ts';
+import { type DevicesFlag, devicesFlag, devicesFor } from './devices.ts';
 import { addRunFlags, atLeastOne, type RunFlags, wholeNumber } from './flags.ts';
 import { type LocalProcess, startLocalWorker } from './local-workers.ts';
 import { addDashboardFlags, type DashboardFlags, RunObserver } from './observe.ts';
@@ -17,6 +18,7 @@ import { lockstepVersion } from './version.ts';
 
 export interface TrainFlags extends RunFlags, DashboardFlags {
   readonly workers: number;
+  readonly devices?: DevicesFlag;
   readonly redis?: string;
   readonly throttleWorker?: readonly string[];
 }
@@ -25,25 +27,37 @@ export function addTrainCommand(program: Command): void {
   const command = program
     .command('train')
     .description('train on this machine: Redis, coordinator and workers at once');
-  addDashboardFlags(addRunFlags(command))
+  addFleetFlags(addDashboardFlags(addRunFlags(command))).action((flags: TrainFlags) =>
+    runCommand(async () => exitCodeOf(await train(flags))),
+  );
+}
+
+/** What concerns this machine's workers. */
+export function addFleetFlags(command: Command): Command {
+  return command
     .option('--workers <n>', 'worker processes', atLeastOne, 1)
+    .option(
+      '--devices <list>',
+      'one worker on each of these devices: all, or indices or names as 0,1',
+      devicesFlag,
+    )
     .option('--redis <url>', 'use a running Redis instead of a private one')
     .option(
       '--throttle-worker <index:ms...>',
       'slow a worker down by so much per micro-batch (to try stragglers)',
-    )
-    .action((flags: TrainFlags) => runCommand(async () => exitCodeOf(await train(flags))));
+    );
 }
 
 export async function train(flags: TrainFlags): Promise<Outcome> {
-  const throttles = parseThrottles(flags.throttleWorker ?? [], flags.workers);
   const plan = await planRun(flags);
+  const devices = await workerDevices(flags, plan.config.engine);
+  const throttles = parseThrottles(flags.throttleWorker ?? [], devices.length);
   let redis: PrivateRedis | null = null;
   if (flags.redis === undefined) redis = await startPrivateRedis();
   else await checkRedis(flags.redis, deadlinesFrom(plan.config.network.heartbeatLimitMs).connectLimitMs);
   try {
     const run = await openPlannedRun(plan);
-    return await trainWith(run, flags, redis?.url ?? flags.redis ?? '', throttles);
+    return await trainWith(run, flags, redis?.url ?? flags.redis ?? '', devices, throttles);
   } finally {
     await redis?.stop();
   }
@@ -53,6 +67,7 @@ async function trainWith(
   run: RunFolder,
   flags: TrainFlags,
   redisUrl: string,
+  devices: readonly (string | null)[],
   throttles: ReadonlyMap<number, number>,
 ): Promise<Outcome> {
   const observer = await RunObserver.open({ run, dataDir: flags.data, redisUrl, flags });
@@ -69,15 +84,15 @@ async function trainWith(
     advertisedHost: '127.0.0.1',
     controlPort: 0,
     httpPort: 0,
-    minWorkers: flags.workers,
+    minWorkers: devices.length,
     version: lockstepVersion(),
   });
   const workers: LocalProcess[] = [];
   const release = stopOnSignals(coordinator, workers, progress);
   try {
     await observer.follow(coordinator);
-    if (isTerminal) say(headline(run, flags.workers));
-    for (let index = 0; index < flags.workers; index += 1) {
+    if (isTerminal) say(headline(run, devices.length));
+    for (const [index, device] of devices.entries()) {
       const worker = startLocalWorker({
         name: `worker-${index}`,
         links: ['--coordinator', coordinator.endpoint],
@@ -85,6 +100,7 @@ async function trainWith(
         dataDir: flags.data,
         logFile: join(run.dir, 'logs', `worker-${index}.log`),
         throttleMs: throttles.get(index) ?? 0,
+        device,
       });
       workers.push(worker);
     }
@@ -102,6 +118,21 @@ async function trainWith(
     await data.close();
     await endWorkers(workers, deadlinesFrom(run.config.network.heartbeatLimitMs).shutdownLimitMs);
   }
+}
+
+/** The device of each worker; null leaves it to the engine. */
+async function workerDevices(
+  { devices: flag, workers }: TrainFlags,
+  engine: RunConfig['engine'],
+): Promise<readonly (string | null)[]> {
+  if (flag === undefined) return Array.from({ length: workers }, () => null);
+  const devices = await devicesFor(flag, engine);
+  if (workers === 1 || workers === devices.length) return devices;
+  throw new LockstepError(
+    'CONFIG_INVALID',
+    `--workers ${workers}: --devices names ${devices.length}, and each gets one worker; leave --workers out`,
+    { context: { field: '--workers', value: workers } },
+  );
 }
 
 function headline(run: RunFolder, workers: number): string {

@@ -1,13 +1,16 @@
 /** `lockstep worker`: one worker process on one device. */
 import { hostname } from 'node:os';
 import { join } from 'node:path';
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { LockstepError } from '../base/index.ts';
+import { ENGINE_NAMES, type EngineName } from '../config/index.ts';
 import { type DataPlace, startWorker, type WorkerOptions } from '../worker/index.ts';
 import { cacheFolder } from './cache-folder.ts';
 import { tokenFromEnvironment } from './coordinator.ts';
+import { type DevicesFlag, devicesFlag } from './devices.ts';
 import { addressAndPort, type HostAndPort, hostPort, port, wholeNumber } from './flags.ts';
 import { runCommand, warn } from './terminal.ts';
+import { runWorkerFleet } from './worker-fleet.ts';
 
 interface WorkerFlags {
   readonly coordinator: string;
@@ -21,6 +24,9 @@ interface WorkerFlags {
   readonly httpVia?: string;
   readonly logFile?: string;
   readonly throttle: number;
+  readonly engine?: EngineName;
+  readonly device?: string;
+  readonly devices?: DevicesFlag;
 }
 
 export function addWorkerCommand(program: Command): void {
@@ -46,7 +52,20 @@ export function addWorkerCommand(program: Command): void {
     )
     .option('--log-file <file>', 'append log lines to a file (default: standard error)')
     .option('--throttle <ms>', 'wait so long after each micro-batch (to play a slow device)', wholeNumber, 0)
-    .action((flags: WorkerFlags) => runCommand(() => work(flags)));
+    .addOption(
+      new Option('--engine <name>', 'compute engine, where the run allows another than its own').choices(
+        ENGINE_NAMES,
+      ),
+    )
+    .option('--device <device>', 'which graphics card, by index or name as `lockstep doctor` lists them')
+    .addOption(
+      new Option('--devices <list>', 'start a worker on each of these: all, or indices or names as 0,1')
+        .argParser(devicesFlag)
+        .conflicts(['device', 'port', 'advertise']),
+    )
+    .action((flags: WorkerFlags) =>
+      runCommand(() => (flags.devices === undefined ? work(flags) : workOnEach(flags, flags.devices))),
+    );
 }
 
 function dataPlaceOf({ data, cache }: WorkerFlags): DataPlace {
@@ -56,6 +75,21 @@ function dataPlaceOf({ data, cache }: WorkerFlags): DataPlace {
     cacheDir: cache ?? join(cacheFolder(), 'data'),
     onCacheTrouble: (reason) => warn(`fetched data is not kept: ${reason}; training goes on`),
   };
+}
+
+/** One process for each device, with these flags but its own name and log. */
+function workOnEach(flags: WorkerFlags, devices: DevicesFlag): Promise<number> {
+  const { coordinator, data, cache, name, host, redisVia, httpVia, logFile, throttle, engine } = flags;
+  return runWorkerFleet(devices, engine ?? 'auto', (device) => {
+    const own = (text: string | undefined) => (text === undefined ? undefined : `${text}-${device}`);
+    const values = {
+      ...{ coordinator, data, cache, name: own(name), host, engine, device },
+      ...{ 'redis-via': redisVia, 'http-via': httpVia, 'log-file': own(logFile), throttle: String(throttle) },
+    };
+    return Object.entries(values).flatMap(([flag, value]) =>
+      value === undefined ? [] : [`--${flag}`, value],
+    );
+  });
 }
 
 async function work(flags: WorkerFlags): Promise<number> {
@@ -71,6 +105,7 @@ async function work(flags: WorkerFlags): Promise<number> {
     httpVia: flags.httpVia ?? null,
     data: dataPlaceOf(flags),
     throttleMs: flags.throttle,
+    engine: { name: flags.engine ?? null, device: flags.device ?? null },
     log: { file: flags.logFile ?? null, level: 'info' },
   };
   const worker = startWorker(options);

@@ -14,6 +14,7 @@ const DATA = {
 const COMMON = {
   seed: 1,
   engine: 'auto',
+  mixedEngines: false,
   objective: { kind: 'lplm', exitLayers: 'iid', detachCopies: true, goldRatio: 0.3 },
   start: null,
   network: { heartbeatLimitMs: 2000, pieceBytes: 1024 * 1024 },

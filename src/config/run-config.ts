@@ -12,7 +12,7 @@ const probability = z.number().min(0).max(1);
 /** A rate of dropped elements; 1 would drop them all and divide by zero. */
 const dropRate = z.number().min(0).lt(1);
 
-export const ENGINE_NAMES = ['tensorflow', 'wasm'] as const;
+export const ENGINE_NAMES = ['tensorflow', 'webgpu', 'wasm'] as const;
 export type EngineName = (typeof ENGINE_NAMES)[number];
 export const PRESET_NAMES = ['tiny', 'small', 'base'] as const;
 export type PresetName = (typeof PRESET_NAMES)[number];
@@ -160,6 +160,12 @@ export const runConfigSchema = z.strictObject({
   preset: z.enum(PRESET_NAMES),
   seed: z.int().min(0),
   engine: z.enum(['auto', ...ENGINE_NAMES]),
+  /**
+   * Whether workers may compute with other engines, versions and devices than each other's. Replicas stay the
+   * same, for sums and optimizer run on the host; but the weights then depend on who computed what, and a
+   * step that is repeated after a crash does not equal its record.
+   */
+  mixedEngines: z.boolean().default(false),
   /** Steps of the whole run. */
   steps: positiveInt,
   model: modelSchema,
@@ -196,11 +202,14 @@ export interface BitDeciding {
   readonly optimizer: OptimizerConfig;
   /** SHA-256 of the data set's manifest. */
   readonly dataset: string;
+  /** Absent where all workers compute alike. */
+  readonly mixedEngines?: true;
 }
 
 export function bitDecidingPart(config: RunConfig, datasetSha256: string): BitDeciding {
   const { seed, engine, model, data, objective, start, step, optimizer } = config;
-  return { seed, engine, model, data, objective, start, step, optimizer, dataset: datasetSha256 };
+  const part = { seed, engine, model, data, objective, start, step, optimizer, dataset: datasetSha256 };
+  return config.mixedEngines ? { ...part, mixedEngines: true } : part;
 }
 
 /** SHA-256 (hex) over the canonical JSON of what decides the bits. */

@@ -169,6 +169,7 @@ export class Coordinator {
         microBatches: run.config.step.microBatches,
         optimizer: run.config.optimizer,
         minWorkers: options.minWorkers,
+        mixedEngines: run.config.mixedEngines,
         startsFromCheckpoint: run.config.start !== null,
         checkpointEvery: run.config.checkpoint.every,
         heartbeatLimitMs: deadlines.heartbeatLimitMs,

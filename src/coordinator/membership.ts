@@ -71,8 +71,8 @@ export function onPrepared(
     return 'its parameters have other names or shapes than those of this run';
   // Two versions of a library round differently, and the replicas' work would not add up to one run.
   state.engineVersion ??= message.engineVersion;
-  if (state.engineVersion !== message.engineVersion) {
-    return `it computes with ${message.engineVersion}, the run with ${state.engineVersion}: install the same on every host`;
+  if (state.engineVersion !== message.engineVersion && !state.settings.mixedEngines) {
+    return `it computes with ${message.engineVersion}, the run with ${state.engineVersion}: install the same on every host, or start a run with --set mixedEngines=true`;
   }
   const { device, held } = message;
   updateWorker(turn, worker.incarnation, { phase: 'prepared', device, held });

@@ -165,12 +165,18 @@ function settleVotes(turn: Turn, ledger: Ledger, attempt: number, votes: Readonl
     return failed(
       'DIVERGED',
       `step ${ledger.step}, repeated after a resume, gives gradient ${vote.gradientDigest} from parameters ` +
-        `${parametersDigest}, but the log holds ${held}; was the run moved to another kind of device?`,
+        `${parametersDigest}, but the log holds ${held}; ${whyDifferent(state.settings.mixedEngines)}`,
     );
   }
   if (recorded === undefined) turn.effects.push({ type: 'appendCommit', record });
   announceCommit(turn, record, recorded !== undefined);
   return GO_ON;
+}
+
+function whyDifferent(mixedEngines: boolean): string {
+  return mixedEngines
+    ? 'with mixedEngines a step depends on who computed what: start a new run from the checkpoint with --from'
+    : 'was the run moved to another kind of device?';
 }
 
 function failed(code: Failure['code'], message: string): Verdict {

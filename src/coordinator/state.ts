@@ -21,6 +21,8 @@ export interface CoordinatorSettings {
   readonly optimizer: OptimizerConfig;
   /** Workers that must be ready before the first step is planned. */
   readonly minWorkers: number;
+  /** Whether workers may compute with other engines than each other's. */
+  readonly mixedEngines: boolean;
   /** Whether step 0 has a checkpoint, of the weights the run was given, instead of being drawn from the seed. */
   readonly startsFromCheckpoint: boolean;
   /** Steps from one checkpoint to the next. */

@@ -3,6 +3,7 @@ export { KEEPABLE, type Keepable } from './clean/index.ts';
 export { type BlockSource, DATA_BLOCK_BYTES, DIGEST_BYTES } from './data-blocks.ts';
 export { Dataset, type OpenDatasetOptions, openDataset } from './dataset.ts';
 export {
+  ByteSource,
   DUMPS_URL,
   describeRemote,
   download,
@@ -10,6 +11,7 @@ export {
   INPUT_FORMATS,
   type InputFormat,
   newestDump,
+  readLines,
   type RemoteFile,
 } from './input/index.ts';
 export {

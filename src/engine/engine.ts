@@ -2,8 +2,8 @@
  * Loading a compute engine: TensorFlow.js with one of its backends behind it. This room is the only
  * place that loads a backend; everything else receives `tf` and stays engine-neutral.
  *
- * One engine per process: tfjs keeps its backend in a module-wide registry. A further engine (webgpu)
- * is one more entry in LOADERS and one more name in `ENGINE_NAMES` of the configuration.
+ * One engine per process: tfjs keeps its backend in a module-wide registry. A further engine is one more
+ * entry in LOADERS and one more name in `ENGINE_NAMES` of the configuration.
  */
 import type * as tfjs from '@tensorflow/tfjs';
 import { LockstepError, messageOf } from '../base/index.ts';
@@ -11,6 +11,7 @@ import type { EngineName } from '../config/index.ts';
 import { probeEngine } from './probe.ts';
 import { loadTensorflow } from './tensorflow.ts';
 import { loadWasm } from './wasm.ts';
+import { loadWebgpu } from './webgpu.ts';
 
 export interface EngineOptions {
   /**
@@ -18,6 +19,14 @@ export interface EngineOptions {
    * of threads and so round it differently. 1 unless the whole run says otherwise.
    */
   readonly threads: number;
+  /** Which of the machine's devices, by index or name; absent or null leaves it to the engine. */
+  readonly device?: string | null;
+}
+
+/** What becomes of a device in use: it is gone, full, or refuses what it is asked. */
+export interface DeviceTrouble {
+  readonly kind: 'lost' | 'outOfMemory' | 'failed';
+  readonly reason: string;
 }
 
 export interface Engine {
@@ -29,6 +38,14 @@ export interface Engine {
   readonly tf: typeof tfjs;
   /** What a person should know about this choice, one line each. */
   readonly warnings: readonly string[];
+  /** Whether values can be read back while a pass is being computed (`dataSync`). */
+  readonly readsWithinPass: boolean;
+  /** Largest tensor that it can hold, in bytes. */
+  readonly tensorBytesMax: number;
+  /** What a failed computation says about the device; null when it is about something else. */
+  troubleOf(error: unknown): DeviceTrouble | null;
+  /** Goes on with a fresh device; tensors from before hold nothing any more. Throws ENGINE_UNAVAILABLE. */
+  restart(): Promise<void>;
 }
 
 /** What a backend's loader finds out. */
@@ -36,26 +53,40 @@ export type LoadedBackend = Omit<Engine, 'name'>;
 
 const LOADERS: Readonly<Record<EngineName, (options: EngineOptions) => Promise<LoadedBackend>>> = {
   tensorflow: loadTensorflow,
+  webgpu: loadWebgpu,
   wasm: loadWasm,
 };
 
 /**
- * Loads an engine into this process. `auto` takes tensorflow where a trial in a child process loads
- * it, else wasm with the reason among the warnings. Throws ENGINE_UNAVAILABLE.
+ * The engine that `auto` stands for on this machine, and a line that says why it is not a better one.
+ * First of all tensorflow on a GPU, then webgpu on a graphics card, tensorflow on the CPU, wasm; never a
+ * software driver of graphics cards, which is slower than any of these.
  */
+export async function settleEngine(): Promise<{
+  readonly name: EngineName;
+  readonly warning: string | null;
+}> {
+  const [tensorflow, webgpu] = await Promise.all([probeEngine('tensorflow'), probeEngine('webgpu')]);
+  if (tensorflow.available && tensorflow.isGpu) return { name: 'tensorflow', warning: null };
+  if (webgpu.available && webgpu.isGpu) return { name: 'webgpu', warning: null };
+  if (tensorflow.available) return { name: 'tensorflow', warning: null };
+  const reason = `engine wasm, because tensorflow cannot be loaded: ${tensorflow.reason}; \`npm run setup\` installs it`;
+  return { name: 'wasm', warning: reason };
+}
+
+/** Loads an engine into this process. Throws ENGINE_UNAVAILABLE, or CONFIG_INVALID for a device that is not there. */
 export async function loadEngine(name: EngineName | 'auto', options: EngineOptions): Promise<Engine> {
   if (name !== 'auto') return loadNamed(name, options);
-  const trial = await probeEngine('tensorflow');
-  if (trial.available) return loadNamed('tensorflow', options);
-  const engine = await loadNamed('wasm', options);
-  const reason = `engine wasm, because tensorflow cannot be loaded: ${trial.reason}; npm run setup installs it`;
-  return { ...engine, warnings: [reason, ...engine.warnings] };
+  const { name: settled, warning } = await settleEngine();
+  const engine = await loadNamed(settled, options);
+  return warning === null ? engine : { ...engine, warnings: [warning, ...engine.warnings] };
 }
 
 async function loadNamed(name: EngineName, options: EngineOptions): Promise<Engine> {
   try {
     return { name, ...(await LOADERS[name](options)) };
   } catch (error) {
+    if (error instanceof LockstepError) throw error;
     throw new LockstepError(
       'ENGINE_UNAVAILABLE',
       `engine ${name} cannot be loaded: ${firstLine(error)}; run \`npm run setup\` or choose another --engine`,

@@ -1,11 +1,12 @@
 /**
  * What engines this machine has, without loading any into this process: a native library may abort
- * where an exception was hoped for (a CPU without the instructions it was built for). Each trial runs
- * in a child process with a time limit.
+ * where an exception was hoped for (a CPU without the instructions it was built for, a broken graphics
+ * driver). Each trial runs in a child process with a time limit.
  */
 import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { ENGINE_NAMES, type EngineName } from '../config/index.ts';
+import { type Adapter, adapterText, chooseAdapter, LIST_ADAPTERS } from './adapters.ts';
 import { TENSORFLOW_PACKAGE, tensorflowEnvironment } from './tensorflow.ts';
 import { WASM_PACKAGE } from './wasm.ts';
 
@@ -13,37 +14,100 @@ const TRIAL_LIMIT_MS = 60_000;
 /** Marks the result among what libraries print. */
 const RESULT_MARK = 'lockstep-engine-trial:';
 
+interface Found {
+  readonly version: string;
+  readonly device: string;
+  /** Whether that is a graphics card. */
+  readonly isGpu: boolean;
+}
+
 export type EngineProbe =
-  | { readonly name: EngineName; readonly available: true; readonly version: string; readonly device: string }
+  | ({ readonly name: EngineName; readonly available: true } & Found)
   | { readonly name: EngineName; readonly available: false; readonly reason: string };
 
-const TRIALS: Readonly<Record<EngineName, string>> = {
+export interface AdapterProbe {
+  /** Of the binding and the backend. */
+  readonly version: string;
+  readonly adapters: readonly Adapter[];
+  /** Why there is none; null when there are some. */
+  readonly reason: string | null;
+}
+
+type Trial<Result> = { readonly result: Result } | { readonly reason: string };
+
+const TRIALS: Readonly<Record<Exclude<EngineName, 'webgpu'>, string>> = {
   tensorflow: `
     const tf = require('@tensorflow/tfjs');
     require('${TENSORFLOW_PACKAGE}');
-    const { binding, isUsingGpuDevice } = tf.backend();
-    done({ version: 'TensorFlow ' + binding.TF_Version, device: isUsingGpuDevice ? 'GPU' : 'CPU' });`,
+    const { binding, isUsingGpuDevice: isGpu } = tf.backend();
+    done({ version: 'TensorFlow ' + binding.TF_Version, device: isGpu ? 'GPU' : 'CPU', isGpu });`,
   wasm: `
     const tf = require('@tensorflow/tfjs');
     const { version_wasm } = require('${WASM_PACKAGE}');
     tf.setBackend('wasm').then((started) => {
       if (!started) throw new Error('the wasm backend did not start');
-      done({ version: 'tfjs-backend-wasm ' + version_wasm, device: 'CPU' });
+      done({ version: 'tfjs-backend-wasm ' + version_wasm, device: 'CPU', isGpu: false });
     });`,
 };
+
+const ADAPTER_TRIAL = `
+  ${LIST_ADAPTERS}
+  const { readFileSync } = require('node:fs');
+  const versionOf = (name) => {
+    const folder = require.resolve(name).replace(new RegExp('(.*/node_modules/' + name + ')/.*'), '$1');
+    return JSON.parse(readFileSync(folder + '/package.json', 'utf8')).version;
+  };
+  const version = 'tfjs-backend-webgpu ' + versionOf('@tensorflow/tfjs-backend-webgpu') + ', Dawn ' + versionOf('webgpu');
+  import(require.resolve('webgpu')).then(async ({ create }) => done({ version, adapters: await listAdapters(create) }));`;
 
 /** Every engine with its version and device, or the reason why not. Takes about a second. */
 export async function probeEngines(): Promise<readonly EngineProbe[]> {
   return Promise.all(ENGINE_NAMES.map((name) => probeEngine(name)));
 }
 
-export function probeEngine(name: EngineName): Promise<EngineProbe> {
+export async function probeEngine(name: EngineName): Promise<EngineProbe> {
+  if (name === 'webgpu') return webgpuProbe(await probeAdapters());
+  const trial = await runTrial<Found>(TRIALS[name]);
+  return 'reason' in trial
+    ? { name, available: false, ...trial }
+    : { name, available: true, ...trial.result };
+}
+
+/** The WebGPU adapters, cards and software alike. */
+export async function probeAdapters(): Promise<AdapterProbe> {
+  const trial = await runTrial<Pick<AdapterProbe, 'version' | 'adapters'>>(ADAPTER_TRIAL);
+  if ('reason' in trial) return { version: '', adapters: [], reason: trial.reason };
+  const { result, stderr } = trial as { result: AdapterProbe; stderr: string };
+  return { ...result, reason: result.adapters.length > 0 ? null : noAdapterReason(stderr) };
+}
+
+function webgpuProbe({ version, adapters, reason }: AdapterProbe): EngineProbe {
+  if (reason !== null) return { name: 'webgpu', available: false, reason };
+  const adapter = chooseAdapter(adapters, null);
+  return {
+    name: 'webgpu',
+    available: true,
+    version,
+    device: adapterText(adapter),
+    isGpu: !adapter.isSoftware,
+  };
+}
+
+/** Dawn says on standard error that it found no loader of Vulkan drivers; that a driver is missing, it does not say. */
+function noAdapterReason(stderr: string): string {
+  const loader = /Couldn't load Vulkan: (\S+): cannot open/.exec(stderr)?.[1];
+  const remedy = "install the graphics card's driver";
+  if (loader === undefined) return `no WebGPU adapter: ${remedy}`;
+  return `no WebGPU adapter: ${loader} is missing; ${remedy} and the Vulkan loader (apt-get install libvulkan1)`;
+}
+
+function runTrial<Result>(trial: string): Promise<Trial<Result> & { readonly stderr?: string }> {
   // The `require` of this file: the child finds the same packages wherever it is started.
   const here = JSON.stringify(fileURLToPath(import.meta.url));
   const script = `
     require = require('node:module').createRequire(${here});
     const done = (result) => console.log(${JSON.stringify(RESULT_MARK)} + JSON.stringify(result));
-    ${TRIALS[name]}`;
+    ${trial}`;
   return new Promise((resolve) => {
     execFile(
       process.execPath,
@@ -51,13 +115,9 @@ export function probeEngine(name: EngineName): Promise<EngineProbe> {
       { env: { ...process.env, ...tensorflowEnvironment({ threads: 1 }) }, timeout: TRIAL_LIMIT_MS },
       (error, stdout, stderr) => {
         const line = stdout.split('\n').find((text) => text.startsWith(RESULT_MARK));
-        if (line === undefined) {
-          resolve({ name, available: false, reason: reasonOf(error, stderr) });
-        } else {
-          // Written by the script above.
-          const found = JSON.parse(line.slice(RESULT_MARK.length)) as { version: string; device: string };
-          resolve({ name, available: true, ...found });
-        }
+        if (line === undefined) resolve({ reason: reasonOf(error, stderr) });
+        // Written by the script above.
+        else resolve({ result: JSON.parse(line.slice(RESULT_MARK.length)) as Result, stderr });
       },
     );
   });

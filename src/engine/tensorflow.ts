@@ -8,7 +8,10 @@
  */
 import { createRequire } from 'node:module';
 import type * as tfjs from '@tensorflow/tfjs';
-import type { EngineOptions, LoadedBackend } from './engine.ts';
+import { LockstepError, messageOf } from '../base/index.ts';
+import { ON_THE_CPU } from './cpu.ts';
+import type { DeviceTrouble, EngineOptions, LoadedBackend } from './engine.ts';
+import { nvidiaCards } from './nvidia.ts';
 import { registerTensorflowKernels } from './tensorflow-kernels.ts';
 
 const require = createRequire(import.meta.url);
@@ -25,31 +28,66 @@ interface NodeBackend {
  * it decides the bits, so that no setting of one machine's may: it is the faster on CPUs, and gave the
  * same bits with one and two threads, which the library's own products did not. It announces itself
  * with two lines on stderr that no log level silences.
+ *
+ * On GPUs: TF32, which keeps 10 of a factor's 23 bits, is off, so that all engines compute the same to
+ * float32's rounding; cuBLAS gets the workspace under which NVIDIA promises equal results of equal calls.
  */
-export function tensorflowEnvironment({ threads }: EngineOptions): Record<string, string> {
+export function tensorflowEnvironment({ threads, device }: EngineOptions): Record<string, string> {
   return {
     TF_NUM_INTRAOP_THREADS: String(threads),
     TF_NUM_INTEROP_THREADS: '1',
     TF_DETERMINISTIC_OPS: '1',
     TF_ENABLE_ONEDNN_OPTS: '1',
     TF_CPP_MIN_LOG_LEVEL: '2',
+    // Else the first worker of a card takes all of its memory.
+    TF_FORCE_GPU_ALLOW_GROWTH: 'true',
+    NVIDIA_TF32_OVERRIDE: '0',
+    CUBLAS_WORKSPACE_CONFIG: ':4096:8',
+    // As `nvidia-smi` counts the cards.
+    CUDA_DEVICE_ORDER: 'PCI_BUS_ID',
+    ...(device == null ? {} : { CUDA_VISIBLE_DEVICES: device }),
   };
 }
 
 export async function loadTensorflow(options: EngineOptions): Promise<LoadedBackend> {
+  const card = options.device == null ? null : requireCard(options.device);
   Object.assign(process.env, tensorflowEnvironment(options));
   // The CommonJS builds: the ES build of tfjs has imports without extensions, which Node refuses.
   const tf = require('@tensorflow/tfjs') as typeof tfjs;
   withoutArguments(() => require(TENSORFLOW_PACKAGE));
   await tf.ready();
   registerTensorflowKernels(tf);
-  const backend = tf.backend() as unknown as NodeBackend;
-  return {
-    version: `TensorFlow ${backend.binding.TF_Version}`,
-    device: backend.isUsingGpuDevice ? 'GPU' : `CPU, ${threadsText(options.threads)}`,
-    tf,
-    warnings: backend.isUsingGpuDevice ? [] : ['no GPU is visible to TensorFlow; it computes on the CPU'],
-  };
+  const { binding, isUsingGpuDevice } = tf.backend() as unknown as NodeBackend;
+  const version = `TensorFlow ${binding.TF_Version}`;
+  if (!isUsingGpuDevice) {
+    if (card !== null) throw new Error(`TensorFlow does not see ${card}; its build may be one for CPUs`);
+    const warnings = ['no GPU is visible to TensorFlow; it computes on the CPU'];
+    return { version, device: `CPU, ${threadsText(options.threads)}`, tf, warnings, ...ON_THE_CPU };
+  }
+  const name = card ?? nvidiaCards()[0] ?? 'GPU';
+  const onGpu = { ...ON_THE_CPU, troubleOf };
+  return { version: `${version} on ${name}`, device: name, tf, warnings: [], ...onGpu };
+}
+
+/** The card of that index. Throws CONFIG_INVALID where there is none. */
+function requireCard(device: string): string {
+  const cards = nvidiaCards();
+  const card = /^\d+$/.test(device) ? cards[Number(device)] : undefined;
+  if (card !== undefined) return card;
+  const those = cards.length === 0 ? 'none' : cards.map((name, index) => `${index} ${name}`).join(', ');
+  throw new LockstepError(
+    'CONFIG_INVALID',
+    `--device ${device}: engine tensorflow takes the index of an NVIDIA card; this machine has: ${those}`,
+    { context: { field: '--device', value: device } },
+  );
+}
+
+/** TensorFlow tells what failed in the message only. */
+function troubleOf(error: unknown): DeviceTrouble | null {
+  const reason = messageOf(error);
+  return /OOM when allocating|out of memory|RESOURCE_EXHAUSTED/i.test(reason)
+    ? { kind: 'outOfMemory', reason: reason.slice(0, 200) }
+    : null;
 }
 
 /**

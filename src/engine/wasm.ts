@@ -4,6 +4,7 @@
  */
 import { createRequire } from 'node:module';
 import type * as tfjs from '@tensorflow/tfjs';
+import { ON_THE_CPU } from './cpu.ts';
 import type { EngineOptions, LoadedBackend } from './engine.ts';
 import { registerWasmKernels } from './wasm-kernels.ts';
 
@@ -21,5 +22,6 @@ export async function loadWasm({ threads }: EngineOptions): Promise<LoadedBacken
     device: 'CPU, 1 thread',
     tf,
     warnings: threads > 1 ? [`engine wasm computes on 1 thread; ${threads} were asked for`] : [],
+    ...ON_THE_CPU,
   };
 }

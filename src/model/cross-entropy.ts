@@ -82,19 +82,20 @@ export function crossEntropySumOnly(
   return loss;
 }
 
-/** The most probable token of each row; ties go to the lowest id. */
-export function argMaxTokens(tf: Tf, hidden_ND: Tensor, table_VD: Tensor): Int32Array {
+/** The most probable token of each row, [N] of int32; ties go to the lowest id. */
+export function argMaxTokens(tf: Tf, hidden_ND: Tensor, table_VD: Tensor): Tensor {
   const numRows = hidden_ND.shape[0]!;
   const step = chunkRows(table_VD.shape[0]!);
-  const tokens = new Int32Array(numRows);
+  const chunks: Tensor[] = [];
   for (let first = 0; first < numRows; first += step) {
     const count = Math.min(step, numRows - first);
     const chunk = tf.tidy(() =>
       tf.argMax(tf.matMul(tf.slice(hidden_ND, [first, 0], [count, -1]), table_VD, false, true), -1),
     );
-    tokens.set(chunk.dataSync(), first);
-    chunk.dispose();
+    chunks.push(chunk);
   }
+  const tokens = tf.concat(chunks, 0);
+  tf.dispose(chunks);
   return tokens;
 }
 

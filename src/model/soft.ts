@@ -53,7 +53,9 @@ function readPredicted(
     tf,
     [state_ND, sink, concatHead],
     () => {
-      const tokens = choose(argMaxTokens(tf, state_ND, table_VD));
+      // Int32Array by the tensor's type. Read in the middle of the pass, for the next layer depends on it: an
+      // engine that reads asynchronously cannot train so.
+      const tokens = choose(argMaxTokens(tf, state_ND, table_VD).dataSync() as Int32Array);
       const both = tf.concat([state_ND, tf.gather(table_VD, tf.tensor1d(tokens, 'int32'))], 1);
       return { value: tf.matMul(both, concatHead, false, true), saved: [both] };
     },

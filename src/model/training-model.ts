@@ -5,6 +5,7 @@
  * Invariants: no tensor outlives a call but the parameters; at this border all vectors are flat
  * Float32Arrays in layout order. Losses are sums over real tokens: the division by the step's token
  * count happens once, after the reduction (DESIGN.md section 3).
+ * Values come back from the device asynchronously, all of a computation's at once: WebGPU has no other way.
  */
 import { assert, LockstepError, layoutSize, type ParameterLayout } from '../base/index.ts';
 import type { ModelConfig, ObjectiveConfig } from '../config/index.ts';
@@ -12,6 +13,7 @@ import type { MicroBatch } from '../data/index.ts';
 import { argMaxTokens } from './cross-entropy.ts';
 import type { Tensor, Tf } from './differentiable.ts';
 import { type DropoutMasks, dropoutFor, type SlotKey } from './dropout.ts';
+import type { Lookups } from './lookups.ts';
 import type { SourceBatch, SpecialIds } from './micro-batch.ts';
 import { evaluationLoss, lastStates, type Trained, trainingLoss } from './objectives.ts';
 import { type ParameterTree, parameterLayout, treeOf } from './parameters.ts';
@@ -35,11 +37,11 @@ export interface TrainingModel {
   /** Uploads parameters (layout order). `flat` may be shared memory and may change after the call. */
   setParameters(flat: Float32Array): void;
   /** Writes d(lossSum)/d(parameters) to `target`, every element. Throws NOT_FINITE on a loss that is not finite. */
-  gradient(batch: MicroBatch, key: SlotKey, target: Float32Array): GradientResult;
+  gradient(batch: MicroBatch, key: SlotKey, target: Float32Array): Promise<GradientResult>;
   /** Loss at full depth, without dropout: what the last layer alone says. */
-  evaluate(batch: MicroBatch): GradientResult;
+  evaluate(batch: MicroBatch): Promise<GradientResult>;
   /** Decodes `targetLength` slots at full depth; one array of ids per row, cut before the first `</s>`. */
-  generate(batch: SourceBatch, targetLength: number): Int32Array[];
+  generate(batch: SourceBatch, targetLength: number): Promise<Int32Array[]>;
   dispose(): void;
 }
 
@@ -67,48 +69,52 @@ export function createTrainingModel(options: TrainingModelOptions): TrainingMode
       );
     },
 
-    gradient(batch, key, target) {
+    async gradient(batch, key, target) {
       assert(target.length === size, `gradient of ${target.length} floats, layout has ${size}`);
       const tree = uploaded();
       const { realTokens } = batch;
       target.fill(0);
       if (realTokens === 0) return { lossSum: 0, realTokens };
-      return tf.tidy(() => {
+      let addLookupGradients: Lookups['addGradients'] = () => {};
+      const tensors = tf.tidy(() => {
         const pass = { tf, model, masks: dropoutFor(tf, dropoutMasks, key, model) };
         const { lookups, lossSum: forward } = trainingLoss(trained, pass, tree, batch, key);
         const inputs = lookups.tensors;
+        addLookupGradients = (...found) => lookups.addGradients(...found);
         // Not `tf.valueAndGrads`, which refuses a parameter that the loss does not reach: a layer above
         // every drawn exit.
         const { value, grads } = tf
           .engine()
           .gradients(forward as () => ReturnType<Tf['scalar']>, [...inputs, ...leaves], undefined, true);
-        const lossSum = floatsOf(value)[0]!;
-        requireFinite(lossSum, key);
-        const floats = (grad: Tensor | null | undefined) => (grad == null ? null : floatsOf(grad));
-        layout.forEach((entry, index) => {
-          const grad = floats(grads[inputs.length + index]);
-          if (grad !== null) target.set(grad, entry.offset);
-        });
-        lookups.addGradients(grads.slice(0, inputs.length).map(floats), target);
-        return { lossSum, realTokens };
+        return [value, ...grads];
       });
+      const [loss, ...values] = await download(tensors);
+      const lossSum = loss![0]!;
+      requireFinite(lossSum, key);
+      const numLookups = values.length - layout.length;
+      layout.forEach((entry, index) => {
+        const grad = values[numLookups + index];
+        if (grad != null) target.set(grad, entry.offset);
+      });
+      addLookupGradients(values.slice(0, numLookups), target);
+      return { lossSum, realTokens };
     },
 
-    evaluate(batch) {
+    async evaluate(batch) {
       const { realTokens } = batch;
       if (realTokens === 0) return { lossSum: 0, realTokens };
-      return tf.tidy(() => ({
-        lossSum: floatsOf(evaluationLoss(trained, uploaded(), batch))[0]!,
-        realTokens,
-      }));
+      const [loss] = await download([tf.tidy(() => evaluationLoss(trained, uploaded(), batch))]);
+      return { lossSum: loss![0]!, realTokens };
     },
 
-    generate(batch, targetLength) {
+    async generate(batch, targetLength) {
       assert(objective.kind !== 'autoregressive', 'all slots at once');
       const labels = new Int32Array(batch.batchSize * targetLength);
       const hidden = tf.tidy(() => lastStates(trained, uploaded(), { ...batch, targetLength, labels }));
-      const tokens = argMaxTokens(tf, hidden, uploaded().shared);
-      hidden.dispose();
+      const best = argMaxTokens(tf, hidden, uploaded().shared);
+      // Int32Array by the tensor's type.
+      const tokens = (await best.data()) as Int32Array;
+      tf.dispose([hidden, best]);
       return Array.from({ length: batch.batchSize }, (_, row) => {
         const slots = tokens.slice(row * targetLength, (row + 1) * targetLength);
         const end = slots.indexOf(specialIds.eos);
@@ -123,10 +129,14 @@ export function createTrainingModel(options: TrainingModelOptions): TrainingMode
   };
 }
 
-/** The values of a float32 tensor; a copy. */
-function floatsOf(tensor: Tensor): Float32Array {
-  // Every tensor of the model is float32 but for indices, which never come here.
-  return tensor.dataSync() as Float32Array;
+/** The values of float32 tensors, all transfers under way together; disposes the tensors, also when it fails. */
+async function download(tensors: readonly (Tensor | null)[]): Promise<(Float32Array | null)[]> {
+  try {
+    // Every tensor of the model is float32 but for indices, which never come here.
+    return await Promise.all(tensors.map(async (tensor) => ((await tensor?.data()) as Float32Array) ?? null));
+  } finally {
+    for (const tensor of tensors) tensor?.dispose();
+  }
 }
 
 function requireFinite(lossSum: number, { step, slot }: SlotKey): void {

@@ -6,6 +6,8 @@ export interface GenerateOrder {
   readonly checkpoint: number | null;
   /** Slots to fill; null takes the run's sequence length. */
   readonly length: number | null;
+  /** Confidence from which on a token leaves its layer, 1 - H / ln V for an entropy H; null computes every layer. */
+  readonly threshold: number | null;
 }
 
 export interface ExamplePlace {
@@ -33,7 +35,11 @@ export interface Generation {
   /** Step of the checkpoint that was asked. */
   readonly step: number;
   readonly layers: number;
-  readonly tokens: readonly { readonly text: string; readonly layer: number; readonly confidence: null }[];
+  readonly tokens: readonly {
+    readonly text: string;
+    readonly layer: number;
+    readonly confidence: number | null;
+  }[];
   readonly text: string;
   readonly sourceTokens: number;
   /** The input was cut to so many tokens; null when it was not. */

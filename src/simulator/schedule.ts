@@ -61,6 +61,7 @@ export function runSchedule(schedule: Schedule, options: ScheduleOptions): Simul
     microBatches,
     optimizer: { ...PRESETS.tiny.optimizer, onNotFinite },
     minWorkers: numWorkers,
+    mixedEngines: false,
     // Both kinds of start, without a draw: the seeds of found failures keep their schedules.
     startsFromCheckpoint: seed % 2 === 1,
     checkpointEvery,

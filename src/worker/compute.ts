@@ -4,10 +4,17 @@
  * thread tells it, in order, and is blocked meanwhile. See thread-messages.ts for who may touch what.
  */
 import { performance } from 'node:perf_hooks';
-import { assert, LockstepError, layoutSize, messageOf, unreachable } from '../base/index.ts';
-import { canonicalJson, type RunConfig } from '../config/index.ts';
+import {
+  assert,
+  LockstepError,
+  layoutSize,
+  messageOf,
+  type ParameterLayout,
+  unreachable,
+} from '../base/index.ts';
+import { canonicalJson, type EngineName, type RunConfig } from '../config/index.ts';
 import { microBatch, openDataset, openRemoteDataset, type TrainingData } from '../data/index.ts';
-import { loadEngine } from '../engine/index.ts';
+import { type DeviceTrouble, type Engine, loadEngine } from '../engine/index.ts';
 import {
   adamwScalars,
   combineDigests,
@@ -19,6 +26,7 @@ import {
 import { createTrainingModel, initializeParameters, type TrainingModel } from '../model/index.ts';
 import { urlOf } from './coordinator-http.ts';
 import { CoordinatorBlocks } from './data-transfer.ts';
+import { gradientDespiteTrouble } from './device-trouble.ts';
 import { FragmentStore } from './fragment-store.ts';
 import { SlotGate } from './slot-gate.ts';
 import type { FromCompute, SharedState, ToCompute } from './thread-messages.ts';
@@ -35,10 +43,17 @@ export type DataPlace =
       readonly onCacheTrouble: (reason: string) => void;
     };
 
+/** What this worker computes with, as its own flags say. */
+export interface EngineChoice {
+  /** Null for the run's engine; another one only where the run allows it (`mixedEngines`). */
+  readonly name: EngineName | null;
+  /** Index or name of the device; null leaves it to the engine. */
+  readonly device: string | null;
+}
+
 interface Replica {
   readonly config: RunConfig;
-  readonly device: string;
-  readonly engineVersion: string;
+  readonly engine: Engine;
   readonly datasetSha256: string;
   data: TrainingData;
   readonly model: TrainingModel;
@@ -54,6 +69,8 @@ type ComputeOrder = Extract<ToCompute, { type: 'compute' }>;
 
 export class ComputeThread {
   readonly #dataPlace: DataPlace;
+  readonly #engineChoice: EngineChoice;
+  readonly #onDeviceRestart: (trouble: DeviceTrouble) => void;
   /** Ends requests for data that are under way. */
   readonly #closing = new AbortController();
   /** Added to the time of each micro-batch, to play a slow device. */
@@ -65,8 +82,16 @@ export class ComputeThread {
   #work: Promise<void> = Promise.resolve();
   #closed = false;
 
-  constructor(options: { data: DataPlace; throttleMs: number; reply: (message: FromCompute) => void }) {
+  constructor(options: {
+    data: DataPlace;
+    engine: EngineChoice;
+    throttleMs: number;
+    reply: (message: FromCompute) => void;
+    onDeviceRestart: (trouble: DeviceTrouble) => void;
+  }) {
     this.#dataPlace = options.data;
+    this.#engineChoice = options.engine;
+    this.#onDeviceRestart = options.onDeviceRestart;
     this.#throttleMs = options.throttleMs;
     this.#reply = options.reply;
   }
@@ -153,15 +178,17 @@ export class ComputeThread {
       this.#dispose();
       return;
     }
-    const { model, device, engineVersion, state } = this.#ready();
+    const { model, engine, state } = this.#ready();
     const { layout } = model;
+    const { device, version: engineVersion } = engine;
     this.#reply({ type: 'prepared', layout, device, engineVersion, state, held: this.#held });
   }
 
   async #loadReplica(order: PrepareOrder): Promise<Replica> {
     const { config, datasetSha256 } = order;
     const data = await this.#openData(order);
-    const engine = await loadEngine(config.engine, { threads: ENGINE_THREADS });
+    const { device } = this.#engineChoice;
+    const engine = await loadEngine(this.#engineName(config), { threads: ENGINE_THREADS, device });
     const kernels = createKernels();
     const model = createTrainingModel({
       tf: engine.tf,
@@ -170,12 +197,12 @@ export class ComputeThread {
       specialIds: data.manifest.specialIds,
       dropoutMasks: kernels,
     });
+    requireFitting(engine, config, model.layout);
     const floats = layoutSize(model.layout);
     const vector = () => new Float32Array(new SharedArrayBuffer(floats * 4));
     return {
       config,
-      device: engine.device,
-      engineVersion: engine.version,
+      engine,
       datasetSha256,
       data,
       model,
@@ -203,6 +230,16 @@ export class ComputeThread {
       cacheDir: place.cacheDir,
       onCacheTrouble: place.onCacheTrouble,
     });
+  }
+
+  #engineName({ engine, mixedEngines }: RunConfig): RunConfig['engine'] {
+    const { name } = this.#engineChoice;
+    if (name === null || name === engine || mixedEngines) return name ?? engine;
+    throw new LockstepError(
+      'CONFIG_MISMATCH',
+      `--engine ${name}: the run computes with ${engine}; leave the flag out, or start a run with --set mixedEngines=true, whose weights depend on who computed what`,
+      { context: { field: '--engine', value: name } },
+    );
   }
 
   #initialize(): void {
@@ -239,14 +276,15 @@ export class ComputeThread {
 
   /** One micro-batch into the fragments; false when it is not wanted any more, or not finite, which is said. */
   async #computeSlot(job: string, step: number, slot: number, gate: SlotGate): Promise<boolean> {
-    const { config, data, model, fragments } = this.#ready();
+    const { config, data, engine, model, state, fragments } = this.#ready();
     const startMs = performance.now();
     const key = { seed: config.seed, step, slot };
     const batch = await microBatch(data, key, config.data, config.step);
     if (this.#closed) return false;
     const dataMilliseconds = performance.now() - startMs;
     const leaf = fragments.leaf();
-    const { lossSum, realTokens } = model.gradient(batch, key, leaf);
+    const device = { engine, model, parameters: state.parameters, onRestart: this.#onDeviceRestart };
+    const { lossSum, realTokens } = await gradientDespiteTrouble(device, batch, key, leaf);
     const isUsable = this.#isFinite(leaf);
     await this.#breathe();
     if (!isUsable || this.#closed || !gate.settle()) {
@@ -319,6 +357,25 @@ export class ComputeThread {
     assert(this.#replica !== null, 'the comm thread prepares the replica first');
     return this.#replica;
   }
+}
+
+/** Throws CONFIG_INVALID for what the engine cannot hold or do. */
+function requireFitting(engine: Engine, { model, objective }: RunConfig, layout: ParameterLayout): void {
+  if (objective.kind === 'soft' && !engine.readsWithinPass) {
+    throw new LockstepError(
+      'CONFIG_INVALID',
+      `objective.kind soft reads predictions back in the middle of a pass, which engine ${engine.name} cannot: choose --engine tensorflow or wasm`,
+      { context: { field: 'objective.kind', value: objective.kind } },
+    );
+  }
+  const largest = layout.reduce((left, right) => (right.size > left.size ? right : left));
+  if (largest.size * 4 <= engine.tensorBytesMax) return;
+  throw new LockstepError(
+    'CONFIG_INVALID',
+    `model: ${largest.name} of ${largest.shape.join(' x ')} takes ${largest.size * 4} bytes, and ${engine.device} holds at most ${engine.tensorBytesMax} in one buffer: ` +
+      `lower model.vocabSize ${model.vocabSize} or model.dModel ${model.dModel}, or choose another device`,
+    { context: { field: 'model', value: largest.size * 4 } },
+  );
 }
 
 /** Whether what was prepared for another comm thread is what this run needs too. */

@@ -1,4 +1,4 @@
-export type { DataPlace } from './compute.ts';
+export type { DataPlace, EngineChoice } from './compute.ts';
 export { FragmentStore } from './fragment-store.ts';
 export { initialLifecycle, isDeaf, transition } from './lifecycle.ts';
 export type { LifecycleEffect, LifecycleEvent, LifecycleState, UploadOrder } from './lifecycle-state.ts';

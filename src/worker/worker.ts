@@ -5,12 +5,13 @@
 import { Worker as Thread } from 'node:worker_threads';
 import { createLogger, type LogDestination } from '../logging/index.ts';
 import type { CommOptions } from './comm.ts';
-import { ComputeThread, type DataPlace } from './compute.ts';
+import { ComputeThread, type DataPlace, type EngineChoice } from './compute.ts';
 import type { Ending } from './lifecycle-state.ts';
 import type { FromCompute, ToCompute } from './thread-messages.ts';
 
 export interface WorkerOptions extends Omit<CommOptions, 'formerly' | 'pending'> {
   readonly data: DataPlace;
+  readonly engine: EngineChoice;
   /** Waits so long after each micro-batch, to play a slow device; 0 for none. */
   readonly throttleMs: number;
   readonly log: LogDestination;
@@ -45,11 +46,15 @@ export interface RunningWorker {
  * so that nothing of before can be taken for its own, but with engine, data and state as they are.
  */
 export function startWorker(options: WorkerOptions): RunningWorker {
-  const { data, throttleMs, log, ...comm } = options;
+  const { data, engine, throttleMs, log, ...comm } = options;
   const logger = createLogger(log).child({ role: 'worker' });
   let link: CommLink | null = null;
   let isAskedToLeave = false;
-  const compute = new ComputeThread({ data, throttleMs, reply: (message) => link?.fromCompute(message) });
+  const compute = new ComputeThread({
+    ...{ data, engine, throttleMs },
+    reply: (message) => link?.fromCompute(message),
+    onDeviceRestart: ({ kind, reason }) => logger.warn('deviceRestarted', { kind, reason }),
+  });
 
   const run = async (): Promise<WorkerOutcome> => {
     let identity: Pick<CommOptions, 'name' | 'formerly' | 'pending'> = {

@@ -30,6 +30,7 @@ export const SETTINGS: CoordinatorSettings = {
   microBatches: 4,
   optimizer: PRESETS.tiny.optimizer,
   minWorkers: 1,
+  mixedEngines: false,
   startsFromCheckpoint: false,
   checkpointEvery: 100,
   heartbeatLimitMs: 1000,

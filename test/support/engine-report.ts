@@ -7,7 +7,7 @@ import type { EngineName } from '../../src/config/index.ts';
 import { temporaryFolder } from './temporary-folder.ts';
 
 export interface EngineReport {
-  /** Summed loss before each of 16 steps. */
+  /** Summed loss before each of 16 steps (4 of the `mini` model). */
   readonly losses: readonly number[];
   /** Of the first gradient, and of the same computed again at the end. */
   readonly sha256: string;
@@ -19,14 +19,18 @@ export interface EngineReport {
 
 const CHILD = join(import.meta.dirname, 'children', 'engine-report.mjs');
 
-/** @param source folder of the compiled rooms `base`, `engine` and `model` */
+/**
+ * @param source folder of the compiled rooms `base`, `engine` and `model`
+ * @param size `mini` for a model that software WebGPU can bear
+ */
 export async function reportOfEngine(
   source: string,
   name: EngineName,
   threads: number,
+  size: 'small' | 'mini' = 'small',
 ): Promise<EngineReport> {
   const file = join(await temporaryFolder(), 'gradient.f32');
-  const arguments_ = [CHILD, source, name, String(threads), file];
+  const arguments_ = [CHILD, source, name, String(threads), file, size];
   const { stdout } = await promisify(execFile)(process.execPath, arguments_);
   const line = stdout.trim().split('\n').at(-1)!;
   const bytes = await readFile(file);

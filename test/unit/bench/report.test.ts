@@ -1,5 +1,6 @@
 /** How figures are printed, and what is not printed because nobody measured it. */
 import { describe, expect, test } from 'vitest';
+import { renderTable } from '../../../src/base/index.ts';
 import type { AllReduceFigures } from '../../../src/bench/all-reduce.ts';
 import { describeLoad, parseLoadAverages, processorShares } from '../../../src/bench/machine.ts';
 import {
@@ -9,7 +10,7 @@ import {
   reportTokenizing,
   reportTraining,
 } from '../../../src/bench/report.ts';
-import { formatFigure, formatSummary, renderTable } from '../../../src/bench/table.ts';
+import { formatFigure, formatSummary } from '../../../src/bench/table.ts';
 import type { TrainingFigures } from '../../../src/bench/training.ts';
 
 const training: TrainingFigures = {

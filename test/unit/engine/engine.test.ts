@@ -17,12 +17,12 @@ const BROKEN = join(import.meta.dirname, '..', '..', 'support', 'children', 'bre
 describe('probing engines', () => {
   it('names every engine, with version and device or the reason why not', async () => {
     const probes = await probeEngines();
-    expect(probes.map(({ name }) => name)).toEqual(['tensorflow', 'wasm']);
+    expect(probes.map(({ name }) => name)).toEqual(['tensorflow', 'webgpu', 'wasm']);
     for (const probe of probes) {
       if (probe.available) expect(probe.version).toMatch(/\d+\.\d+\.\d+/);
       else expect(probe.reason).not.toBe('');
     }
-    expect(probes[1]).toMatchObject({ available: true, device: 'CPU' });
+    expect(probes[2]).toMatchObject({ available: true, device: 'CPU' });
   });
 
   it('gives the error that an engine fails with, and survives one that aborts', async () => {

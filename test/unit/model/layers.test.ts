@@ -12,7 +12,10 @@ import { dropout, gelu, layerNorm, linear, repeatRows } from '../../../src/model
 import { gatherRows, gatherRowsOfAll } from '../../../src/model/rows.ts';
 import { relativeError } from '../../support/model-fixtures.ts';
 
-const engines = (await probeEngines()).filter(({ available }) => available).map(({ name }) => name);
+/** Not webgpu, which cannot be read back within a test's tidy; it composes core ops as wasm does. */
+const engines = (await probeEngines())
+  .filter(({ name, available }) => available && name !== 'webgpu')
+  .map(({ name }) => name);
 let tf: Tf;
 // In this process they share one tfjs, whose backend is then switched.
 for (const name of engines) ({ tf } = await loadEngine(name, { threads: 1 }));
@@ -187,10 +190,8 @@ describe.each(engines)('the off-ramp on %s', (engine) => {
   });
 
   it('picks the most probable token', () => {
-    const tokens = tf.tidy(() => {
-      const table = tf.tensor2d([1, 0, 0, 1, -1, -1], [3, 2]);
-      return argMaxTokens(tf, tf.tensor2d([5, 1, 1, 5, -3, -3], [3, 2]), table);
-    });
-    expect([...tokens]).toEqual([0, 1, 2]);
+    const table = tf.tensor2d([1, 0, 0, 1, -1, -1], [3, 2]);
+    const hidden = tf.tensor2d([5, 1, 1, 5, -3, -3], [3, 2]);
+    expect([...argMaxTokens(tf, hidden, table).dataSync()]).toEqual([0, 1, 2]);
   });
 });

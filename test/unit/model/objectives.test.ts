@@ -93,13 +93,13 @@ function parametersOf(model: ModelConfig): Float32Array {
 
 describe('the loss and gradient of', () => {
   for (const [name, { model: config, objective, twin }] of Object.entries(cases)) {
-    it(`${name} equal the naive twin's`, () => {
+    it(`${name} equal the naive twin's`, async () => {
       const flat = parametersOf(config);
       const expected = naiveGradient(tf, config, flat, batch, twin);
       const model = buildModel(tf, config, objective);
       const gradient = new Float32Array(flat.length).fill(Number.NaN);
       model.setParameters(flat);
-      const { lossSum, realTokens } = model.gradient(batch, KEY, gradient);
+      const { lossSum, realTokens } = await model.gradient(batch, KEY, gradient);
       expect(realTokens).toBe(23);
       expect(Math.abs(lossSum / expected.lossSum - 1)).toBeLessThan(1e-6);
       expect(relativeError(gradient, expected.gradient)).toBeLessThan(5e-6);
@@ -110,30 +110,31 @@ describe('the loss and gradient of', () => {
 
 describe('every objective', () => {
   for (const [name, { model: config, objective }] of Object.entries(cases)) {
-    it(`repeats to the bit and leaks nothing: ${name}`, () => {
+    it(`repeats to the bit and leaks nothing: ${name}`, async () => {
       const before = tf.memory().numTensors;
       const model = buildModel(tf, { ...config, dropout: 0.1, activationDropout: 0.1 }, objective);
       model.setParameters(parametersOf(config));
       const during = tf.memory().numTensors;
-      const [first, again] = [0, 1].map(() => {
+      const compute = async () => {
         const gradient = new Float32Array(layoutSize(model.layout));
-        return { ...model.gradient(batch, KEY, gradient), gradient };
-      });
-      expect(again).toEqual(first);
-      model.evaluate(batch);
+        return { ...(await model.gradient(batch, KEY, gradient)), gradient };
+      };
+      const first = await compute();
+      expect(await compute()).toEqual(first);
+      await model.evaluate(batch);
       expect(tf.memory().numTensors).toBe(during);
       model.dispose();
       expect(tf.memory().numTensors).toBe(before);
     });
   }
 
-  it('evaluates the last layer: as the naive twin does without dropout and true tokens', () => {
+  it('evaluates the last layer: as the naive twin does without dropout and true tokens', async () => {
     for (const name of ['lastLayer', 'soft without true tokens', 'autoregressive']) {
       const { model: config, objective, twin } = cases[name]!;
       const flat = parametersOf(config);
       const model = buildModel(tf, { ...config, dropout: 0.1 }, objective);
       model.setParameters(flat);
-      const { lossSum } = model.evaluate(batch);
+      const { lossSum } = await model.evaluate(batch);
       const last: NaiveObjective = twin.kind === 'soft' ? { ...twin, counts: 'last' } : twin;
       const expected = naiveGradient(tf, config, flat, batch, last).lossSum;
       expect(Math.abs(lossSum / expected - 1)).toBeLessThan(1e-6);
@@ -141,33 +142,34 @@ describe('every objective', () => {
     }
   });
 
-  it('starts soft training from the state as it is: a fresh concat head changes nothing', () => {
+  it('starts soft training from the state as it is: a fresh concat head changes nothing', async () => {
     const flat = initialParameters(SOFT_MODEL);
     const head = parameterLayout(SOFT_MODEL).at(-1)!;
     const soft = buildModel(tf, SOFT_MODEL, { kind: 'soft' });
     const plain = buildModel(tf, MINI_MODEL, { kind: 'lastLayer' });
     soft.setParameters(flat);
     plain.setParameters(flat.subarray(0, head.offset));
-    expect(Math.abs(soft.evaluate(batch).lossSum / plain.evaluate(batch).lossSum - 1)).toBeLessThan(1e-6);
+    const [left, right] = [await soft.evaluate(batch), await plain.evaluate(batch)];
+    expect(Math.abs(left.lossSum / right.lossSum - 1)).toBeLessThan(1e-6);
     soft.dispose();
     plain.dispose();
   });
 
-  it('autoregressive does not look ahead: a later label changes no earlier loss', () => {
+  it('autoregressive does not look ahead: a later label changes no earlier loss', async () => {
     const model = buildModel(tf, MINI_MODEL, { kind: 'autoregressive' });
     model.setParameters(initialParameters(MINI_MODEL));
     /** Loss of the first `slots` labels of the first row, the others unscored. */
-    const lossOf = (labels: readonly number[], scored: number) => {
+    const lossOf = async (labels: readonly number[], scored: number) => {
       const one = randomBatch(MINI_MODEL.vocabSize, { sourceLengths: [6], targetLengths: [5] });
       const all = Int32Array.from(labels);
       const hidden = all.map((label, slot) => (slot < scored ? label : 1));
       return [
-        model.evaluate({ ...one, labels: all, realTokens: 5 }).lossSum,
-        model.evaluate({ ...one, labels: hidden, realTokens: scored }).lossSum,
+        (await model.evaluate({ ...one, labels: all, realTokens: 5 })).lossSum,
+        (await model.evaluate({ ...one, labels: hidden, realTokens: scored })).lossSum,
       ];
     };
-    const [wholeA, startA] = lossOf([9, 8, 7, 6, 2], 3);
-    const [wholeB, startB] = lossOf([9, 8, 7, 30, 2], 3);
+    const [wholeA, startA] = await lossOf([9, 8, 7, 6, 2], 3);
+    const [wholeB, startB] = await lossOf([9, 8, 7, 30, 2], 3);
     expect(Math.abs(startA! - startB!)).toBeLessThan(1e-5);
     expect(wholeA).not.toBeCloseTo(wholeB!, 3);
     model.dispose();

@@ -1,0 +1,83 @@
+/// <reference types="@webgpu/types" />
+/**
+ * The `webgpu` engine: @tensorflow/tfjs-backend-webgpu on Dawn's binding for Node, on any Vulkan, Metal
+ * or D3D12 device. The backend asks for a device of its own making as it is loaded in browsers; here it
+ * is given one, with all that the chosen adapter allows.
+ *
+ * A gradient depends on the card and its driver, so both are part of the engine's version: all workers of
+ * a run have the same.
+ */
+import { createRequire } from 'node:module';
+import type * as tfjs from '@tensorflow/tfjs';
+import type * as webgpuPackage from '@tensorflow/tfjs-backend-webgpu';
+import { LockstepError } from '../base/index.ts';
+import { type Adapter, chooseAdapter } from './adapters.ts';
+import type { EngineOptions, LoadedBackend } from './engine.ts';
+import { probeAdapters } from './probe.ts';
+import { type WatchedBackend, watchedBackend } from './webgpu-backend.ts';
+import { registerWebgpuKernels } from './webgpu-kernels.ts';
+
+const require = createRequire(import.meta.url);
+export const WEBGPU_PACKAGE = '@tensorflow/tfjs-backend-webgpu';
+
+/** Used where an adapter has them: to time kernels on the device. */
+const WANTED_FEATURES: readonly GPUFeatureName[] = ['timestamp-query'];
+
+/** Throws CONFIG_INVALID for a device that does not exist, ENGINE_UNAVAILABLE where there is none at all. */
+export async function loadWebgpu({ device }: EngineOptions): Promise<LoadedBackend> {
+  const { adapters, version, reason } = await probeAdapters();
+  if (reason !== null)
+    throw new LockstepError('ENGINE_UNAVAILABLE', `engine webgpu: ${reason}; \`lockstep doctor\` tells more`);
+  const adapter = chooseAdapter(adapters, device ?? null);
+  const { create, globals } = await import('webgpu');
+  Object.assign(globalThis, globals);
+  const gpu = create([`backend=${adapter.api}`, `adapter=${adapter.name}`]);
+  // The backend's own code looks for the browser's entrance; Node 21 has a `navigator` that cannot be assigned to.
+  Object.defineProperty(globalThis, 'navigator', { value: { gpu }, configurable: true });
+  const tf = require('@tensorflow/tfjs') as typeof tfjs;
+  const { WebGPUBackend, webgpu_util } = require(WEBGPU_PACKAGE) as typeof webgpuPackage;
+  registerWebgpuKernels(tf, webgpu_util.MatMulProgramType.MatMulPackedProgram);
+  const Backend = watchedBackend(WebGPUBackend);
+  let backend: WatchedBackend;
+  const start = async () => {
+    tf.removeBackend('webgpu');
+    tf.registerBackend('webgpu', async () => {
+      const { gpuDevice, info } = await requestDevice(gpu, adapter);
+      backend = new Backend(gpuDevice, info);
+      return backend;
+    });
+    if (!(await tf.setBackend('webgpu'))) throw new Error(`adapter ${adapter.name} gave no device`);
+  };
+  await start();
+  return {
+    version: `${version} on ${adapter.name}, ${adapter.driver}`.slice(0, 128),
+    device: adapter.name,
+    tf,
+    warnings: adapter.isSoftware
+      ? [
+          `engine webgpu computes in software on ${adapter.name}: right, and a thousand times slower than a card`,
+        ]
+      : [],
+    readsWithinPass: false,
+    tensorBytesMax: adapter.tensorBytesMax,
+    troubleOf: () => backend.trouble,
+    restart: start,
+  };
+}
+
+/** A device with every limit that its adapter allows: the defaults of WebGPU refuse the table of a `base` model. */
+async function requestDevice(
+  gpu: GPU,
+  { name }: Adapter,
+): Promise<{ gpuDevice: GPUDevice; info: GPUAdapterInfo }> {
+  const found = await gpu.requestAdapter();
+  if (found === null) throw new LockstepError('ENGINE_UNAVAILABLE', `WebGPU adapter ${name} is gone`);
+  const limits: Record<string, number> = {};
+  for (const limit of Object.getOwnPropertyNames(Object.getPrototypeOf(found.limits))) {
+    const value: unknown = Reflect.get(found.limits, limit);
+    if (typeof value === 'number') limits[limit] = value;
+  }
+  const requiredFeatures = WANTED_FEATURES.filter((feature) => found.features.has(feature));
+  const gpuDevice = await found.requestDevice({ requiredLimits: limits, requiredFeatures });
+  return { gpuDevice, info: found.info };
+}
