@@ -7,13 +7,13 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Command, InvalidArgumentError } from 'commander';
-import { LockstepError, messageOf } from '../base/index.ts';
+import { type Column, LockstepError, messageOf, renderTable } from '../base/index.ts';
 import { ENGINE_NAMES, type EngineName, PRESETS } from '../config/index.ts';
 import { loadEngine, probeEngine, settleEngine } from '../engine/index.ts';
 import { measureMatMul } from './gpu/mat-mul.ts';
 import { type GpuFigures, measureTraining, type TrainingSize } from './gpu/training.ts';
 import { measureTorch, type TorchFigures } from './gpu/torch.ts';
-import { type Column, formatFigure, NOT_MEASURED, renderTable } from './table.ts';
+import { formatFigure, NOT_MEASURED } from './table.ts';
 
 const RESULTS = fileURLToPath(new URL('../../bench/results/', import.meta.url));
 

@@ -92,7 +92,7 @@ export function trainingLoss(
  * The last layer's state of all slots without dropout and without any draw, [B*T, D]: what generation with all
  * layers computes, or, autoregressive, each next token given the true ones before it.
  */
-function lastStates(
+export function lastStates(
   trained: Trained,
   tree: ParameterTree<Tensor>,
   batch: Omit<MicroBatch, 'realTokens'>,
