@@ -16,6 +16,7 @@ import { describeLoad, describeMachine, type MachineLoad, measureLoad } from './
 import {
   reportAllReduce,
   reportFaultTolerance,
+  reportMemory,
   reportPhases,
   reportTokenizing,
   reportTraining,
@@ -27,7 +28,13 @@ import { compareTraining, type TrainingFigures } from './training.ts';
 import { createWorkload, type WorkloadOptions } from './workload.ts';
 
 const RESULTS = fileURLToPath(new URL('../../bench/results/', import.meta.url));
-const WORKER_COUNTS = [1, 2];
+/** A preset's own sizes, alone and with one worker to each of two cores. */
+const WHOLE = {
+  microBatches: null,
+  microBatchSize: null,
+  sequenceLength: null,
+  workerCounts: [1, 2],
+} as const;
 const REDUCED_BYTES = [4e6, 40e6];
 const STREAM_BYTES = 2 ** 28;
 const STREAM_ROUNDS = 5;
@@ -39,11 +46,15 @@ interface Plan {
   readonly allReduce: readonly AllReduceOptions[];
 }
 
-/** About ten minutes on two free cores. */
+/** About fifteen minutes on two free cores; of `base` the shapes, with few and short micro-batches. */
 const FULL: Plan = {
   workloads: [
-    { preset: 'tiny', vocabSize: 2000, microBatches: null, warmupSteps: 4, measuredSteps: 12, rounds: 3 },
-    { preset: 'small', vocabSize: 8000, microBatches: null, warmupSteps: 1, measuredSteps: 3, rounds: 2 },
+    { ...WHOLE, preset: 'tiny', vocabSize: 2000, warmupSteps: 4, measuredSteps: 12, rounds: 3 },
+    { ...WHOLE, preset: 'small', vocabSize: 8000, warmupSteps: 1, measuredSteps: 3, rounds: 2 },
+    {
+      ...{ preset: 'base', vocabSize: 50_265, microBatches: 2, microBatchSize: 4, sequenceLength: 128 },
+      ...{ warmupSteps: 1, measuredSteps: 2, rounds: 2, workerCounts: [1] },
+    },
   ],
   allReduce: [
     { numRanks: 2, sizes: REDUCED_BYTES, rounds: 5, iterationsPerRound: 20, warmup: 3 },
@@ -54,8 +65,16 @@ const FULL: Plan = {
 /** About three minutes on two free cores; a quarter of the micro-batches for `small`. */
 const QUICK: Plan = {
   workloads: [
-    { preset: 'tiny', vocabSize: 2000, microBatches: null, warmupSteps: 2, measuredSteps: 5, rounds: 2 },
-    { preset: 'small', vocabSize: 8000, microBatches: 4, warmupSteps: 1, measuredSteps: 2, rounds: 2 },
+    { ...WHOLE, preset: 'tiny', vocabSize: 2000, warmupSteps: 2, measuredSteps: 5, rounds: 2 },
+    {
+      ...WHOLE,
+      preset: 'small',
+      vocabSize: 8000,
+      microBatches: 4,
+      warmupSteps: 1,
+      measuredSteps: 2,
+      rounds: 2,
+    },
   ],
   allReduce: [
     { numRanks: 2, sizes: REDUCED_BYTES, rounds: 3, iterationsPerRound: 10, warmup: 2 },
@@ -81,7 +100,7 @@ const note = (line: string) => process.stderr.write(`bench: ${line}\n`);
 
 const program = new Command('bench')
   .description("measure Lockstep beside PyTorch and Hugging Face's tokenizers on this machine")
-  .option('--quick', 'about three minutes instead of ten')
+  .option('--quick', 'about three minutes instead of fifteen, without base')
   .option('--json <file>', 'where the figures are kept (default: bench/results/DATE.json)')
   .action(async (flags: { quick?: boolean; json?: string }) => {
     try {
@@ -136,11 +155,12 @@ async function benchTraining(plan: Plan, findings: Findings, folder: string): Pr
   for (const options of plan.workloads) {
     const workload = await createWorkload(options, folder);
     say(workload.description);
-    for (const workers of WORKER_COUNTS) {
+    for (const workers of options.workerCounts) {
       training.push(await compareTraining(workload, workers, { torch, folder, note }));
     }
   }
-  const tables = [reportTraining(training), reportPhases(training), reportFaultTolerance(training)];
+  const reports = [reportTraining, reportPhases, reportFaultTolerance, reportMemory];
+  const tables = reports.map((report) => report(training));
   for (const lines of tables) for (const line of ['', ...lines]) say(line);
 }
 

@@ -72,6 +72,26 @@ export function reportFaultTolerance(figures: readonly TrainingFigures[]): strin
   ];
 }
 
+export function reportMemory(figures: readonly TrainingFigures[]): string[] {
+  const rows = figures.flatMap(({ preset, workers, memory }) =>
+    memory === null
+      ? []
+      : [
+          [
+            preset,
+            String(workers),
+            formatFigure(memory.bytes / 2 ** 20),
+            formatFigure(memory.timesParameters),
+          ],
+        ],
+  );
+  if (rows.length === 0) return [];
+  return [
+    "peak resident memory of a worker, with Node.js, engine and activations; times: as a multiple of the parameters' bytes",
+    ...renderTable([left('preset'), right('workers'), right('MiB'), right('times')], rows),
+  ];
+}
+
 export function reportAllReduce(
   figures: readonly AllReduceFigures[],
   stream: Summary | null,

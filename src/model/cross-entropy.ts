@@ -52,8 +52,15 @@ export function crossEntropySum(
       const dHidden_ND = dHidden.length === 1 ? dHidden[0]! : tf.concat(dHidden, 0);
       return { value: loss, saved: [dHidden_ND, dTable_VD!] };
     },
-    (dy, [dHidden_ND, dTable]) => [tf.mul(dHidden_ND!, dy), tf.mul(dTable!, dy)],
+    (dy, [dHidden_ND, dTable]) => [scaled(tf, dHidden_ND!, dy), scaled(tf, dTable!, dy)],
   );
+}
+
+/** A loss is most often differentiated with 1, which spares a pass over a gradient as large as the table. */
+function scaled(tf: Tf, gradient: Tensor, dy: Tensor): Tensor {
+  // An engine with the fused kernel can be read within a pass.
+  const isFused = fusedKernel(tf, FUSED_KERNELS.crossEntropy) !== null;
+  return isFused && dy.dataSync()[0] === 1 ? tf.clone(gradient) : tf.mul(gradient, dy);
 }
 
 /** The loss of a chunk, and its gradients for rows and table. */

@@ -70,8 +70,10 @@ export function createTrainingModel(options: TrainingModelOptions): TrainingMode
       assert(target.length === size, `gradient of ${target.length} floats, layout has ${size}`);
       const tree = uploaded();
       const { realTokens } = batch;
-      target.fill(0);
-      if (realTokens === 0) return { lossSum: 0, realTokens };
+      if (realTokens === 0) {
+        target.fill(0);
+        return { lossSum: 0, realTokens };
+      }
       let addLookupGradients: Lookups['addGradients'] = () => {};
       const tensors = tf.tidy(() => {
         const pass = { tf, model, masks: dropoutFor(tf, dropoutMasks, key, model) };
@@ -91,7 +93,8 @@ export function createTrainingModel(options: TrainingModelOptions): TrainingMode
       const numLookups = values.length - layout.length;
       layout.forEach((entry, index) => {
         const grad = values[numLookups + index];
-        if (grad != null) target.set(grad, entry.offset);
+        if (grad == null) target.fill(0, entry.offset, entry.offset + entry.size);
+        else target.set(grad, entry.offset);
       });
       addLookupGradients(values.slice(0, numLookups), target);
       return { lossSum, realTokens };

@@ -6,6 +6,7 @@ import { describeLoad, parseLoadAverages, processorShares } from '../../../src/b
 import {
   reportAllReduce,
   reportFaultTolerance,
+  reportMemory,
   reportPhases,
   reportTokenizing,
   reportTraining,
@@ -24,6 +25,7 @@ const training: TrainingFigures = {
   lossPeer: 7.6,
   faultTolerance: { settlement: 2, digests: 0.5, total: 2.5, shareOfStep: 0.003, shareOf250Ms: 0.01 },
   phases: { data: 3.21, compute: 800, reduce: 12, commit: 1.5, optimizer: 4, rest: 20, step: 841 },
+  memory: { bytes: 512 * 2 ** 20, timesParameters: 16 },
   skipped: null,
 };
 
@@ -103,6 +105,12 @@ describe('report', () => {
     const [, , row] = reportFaultTolerance([training]);
     expect(row).toMatch(/^tiny +2 +2\.00 +0\.500 +2\.50 +0\.300 % +1\.00 %$/);
     expect(reportFaultTolerance([{ ...training, faultTolerance: null }])).toEqual([]);
+  });
+
+  test('memory is told in MiB and as a multiple of the parameters', () => {
+    const [, , row] = reportMemory([training]);
+    expect(row).toMatch(/^tiny +2 +512 +16\.0$/);
+    expect(reportMemory([{ ...training, memory: null }])).toEqual([]);
   });
 
   test('an all-reduce over more processes than cores says so', () => {
