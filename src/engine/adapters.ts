@@ -13,7 +13,7 @@ export interface Adapter {
   readonly api: string;
   readonly vendor: string;
   readonly driver: string;
-  /** Computes on the CPU: for tests, some thousand times slower than a card. */
+  /** Computes on the CPU: for tests. */
   readonly isSoftware: boolean;
   /** Largest buffer that a shader can be given, in bytes. */
   readonly tensorBytesMax: number;
