@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { DashboardServer, RunFollower } from '../dashboard/index.ts';
 import { port } from './flags.ts';
 import { announcement, DASHBOARD_TOKEN_VARIABLE, dashboardTokenFor } from './observe.ts';
-import { playgroundStarter } from './playground.ts';
+import { playgroundStarter, twinStarter } from './playground.ts';
 import { runCommand, say, warn } from './terminal.ts';
 import { lockstepVersion } from './version.ts';
 
@@ -11,6 +11,7 @@ interface ShowFlags {
   readonly port: number;
   readonly host: string;
   readonly data?: string;
+  readonly twin?: string;
 }
 
 export function addDashboardCommand(program: Command): void {
@@ -25,6 +26,7 @@ export function addDashboardCommand(program: Command): void {
       '127.0.0.1',
     )
     .option('--data <dir>', 'data set for the playground (default: the one that the run was started with)')
+    .option('--twin <run>', 'autoregressive run on the same data, whose speed the playground shows beside')
     .action((run: string, flags: ShowFlags) => runCommand(() => show(run, flags)));
 }
 
@@ -32,11 +34,13 @@ async function show(run: string, flags: ShowFlags): Promise<number> {
   const follower = new RunFollower(run);
   await follower.refresh();
   const token = dashboardTokenFor(flags.host);
+  const startTwin = await twinStarter(flags.twin);
   const server = await DashboardServer.start({
     ...{ host: flags.host, port: flags.port, token: token?.value ?? null, version: lockstepVersion() },
     source: follower,
     ...{ actions: null, queue: null, isBoardWritable: false },
     startPlayground: playgroundStarter(run),
+    startTwin,
     dataDir: flags.data ?? null,
     onTrouble: warn,
   });

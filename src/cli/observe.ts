@@ -155,6 +155,7 @@ export class RunObserver {
       queue: this.#queue,
       isBoardWritable: flags.dashboardQueueWrites === true,
       startPlayground: playgroundStarter(run.dir),
+      startTwin: null,
       dataDir,
       onTrouble: (reason) => this.logger.warn('dashboardTrouble', { reason }),
     });

@@ -1,6 +1,8 @@
 /** `lockstep playground-process`: what the dashboard starts to answer its playground; not for people. */
 import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
+import { LockstepError } from '../base/index.ts';
+import { savedConfig } from '../coordinator/index.ts';
 import { Playground, servePlayground } from '../playground/index.ts';
 import { endingWithParent } from '../queue/index.ts';
 import { runCommand } from './terminal.ts';
@@ -28,4 +30,22 @@ export function playgroundStarter(runDir: string): (dataDir: string) => Playgrou
     // A device is the workers': an engine would take all of its memory.
     return new Playground(command, { ...process.env, CUDA_VISIBLE_DEVICES: '' });
   };
+}
+
+/**
+ * The same for a run that was trained autoregressively on the same data, to compare speeds with; null for none.
+ * Throws CONFIG_INVALID for a run of another kind, DATA_MISSING for a folder without one.
+ */
+export async function twinStarter(
+  runDir: string | undefined,
+): Promise<((dataDir: string) => Playground) | null> {
+  if (runDir === undefined) return null;
+  const config = await savedConfig(runDir);
+  if (config === null) throw new LockstepError('DATA_MISSING', `--twin ${runDir} holds no run`);
+  const { kind } = config.objective;
+  if (kind === 'autoregressive') return playgroundStarter(runDir);
+  throw new LockstepError(
+    'CONFIG_INVALID',
+    `--twin ${runDir} has objective.kind ${kind}: name a run that was trained with autoregressive`,
+  );
 }

@@ -41,6 +41,8 @@ export interface DashboardOptions {
   readonly isBoardWritable: boolean;
   /** Makes the process that answers the playground, given the run's data folder. */
   readonly startPlayground: (dataDir: string) => Playground;
+  /** Makes the process that answers for the run's autoregressive twin, given its data folder; null without one. */
+  readonly startTwin: ((dataDir: string) => Playground) | null;
   /** The data set, where it is not the one that the run was started with. */
   readonly dataDir: string | null;
   readonly onTrouble: (reason: string) => void;

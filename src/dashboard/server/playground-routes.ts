@@ -23,6 +23,7 @@ export class PlaygroundDesk {
   readonly #options: DashboardOptions;
   readonly #checkpoints: Checkpoints;
   #playground: Playground | null = null;
+  #twin: Playground | null = null;
   #facts: Promise<DatasetFacts> | null = null;
 
   constructor(options: DashboardOptions) {
@@ -44,18 +45,20 @@ export class PlaygroundDesk {
       lengthMax: opened?.sequenceLength ?? 0,
       // Only a model that has learned to predict from every layer can leave early.
       earlyExit: opened?.objective === 'lplm',
-      ...{ confidence: true, twin: false },
+      ...{ confidence: true, twin: this.#options.startTwin !== null },
     };
   }
 
   async generate(body: unknown): Promise<Generated> {
-    return generated(await this.#ask().ask('generate', generateRequestSchema.parse(body)));
+    const request = generateRequestSchema.parse(body);
+    const own = await this.#ask().ask('generate', request);
+    return generated(own, await this.#askTwin(request.text, request.length));
   }
 
   async example(query: unknown): Promise<NoisedExample> {
     const place = placeSchema.parse(query);
     const { source, target, generated: guess } = await this.#ask().ask('example', place);
-    return { ...place, source, target, generated: guess === null ? null : generated(guess) };
+    return { ...place, source, target, generated: guess === null ? null : generated(guess, null) };
   }
 
   async data(): Promise<DatasetView> {
@@ -76,6 +79,7 @@ export class PlaygroundDesk {
 
   close(): void {
     this.#playground?.close();
+    this.#twin?.close();
   }
 
   /** The data set does not change under a run, so it is described once. */
@@ -98,6 +102,20 @@ export class PlaygroundDesk {
     return this.#dataDir === null ? 'The data set is not known here: name it with --data.' : null;
   }
 
+  /** The newest checkpoint's answer; null without a twin, or when it cannot answer, which is said. */
+  async #askTwin(text: string, length: number | null): Promise<Generation | null> {
+    const { startTwin, onTrouble } = this.#options;
+    const dataDir = this.#dataDir;
+    if (startTwin === null || dataDir === null) return null;
+    this.#twin ??= startTwin(dataDir);
+    try {
+      return await this.#twin.ask('generate', { text, checkpoint: null, length, threshold: null });
+    } catch (error) {
+      onTrouble(`the autoregressive twin: ${messageOf(error)}`);
+      return null;
+    }
+  }
+
   #ask(): Playground {
     const dataDir = this.#dataDir;
     if (dataDir === null) {
@@ -114,8 +132,10 @@ export function addPlaygroundRoutes(app: FastifyInstance, desk: PlaygroundDesk):
   app.get('/api/playground/example', (request) => desk.example(request.query));
 }
 
-function generated(generation: Generation): Generated {
-  const { tokens, generateMs } = generation;
-  const tokensPerSecond = generateMs === 0 ? 0 : (tokens.length * 1000) / generateMs;
-  return { ...generation, tokensPerSecond, twin: null };
+function generated(generation: Generation, twin: Generation | null): Generated {
+  return { ...generation, ...speedOf(generation), twin: twin === null ? null : speedOf(twin) };
+}
+
+function speedOf({ tokens, generateMs }: Generation): { generateMs: number; tokensPerSecond: number } {
+  return { generateMs, tokensPerSecond: generateMs === 0 ? 0 : (tokens.length * 1000) / generateMs };
 }
