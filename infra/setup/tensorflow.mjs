@@ -97,8 +97,7 @@ async function obtain(root, note) {
     throw new Unavailable(`no TensorFlow library is set up on ${process.platform} ${process.arch}`);
   }
   const cache = path.join(process.env.XDG_CACHE_HOME || path.join(os.homedir(), '.cache'), 'lockstep');
-  const hasGpu =
-    which('nvidia-smi') !== undefined && (await run('nvidia-smi', ['-L'], { timeoutMs: 30_000 })).ok;
+  const hasGpu = await wantsCuda();
   await mkdir(cache, { recursive: true });
   return withLock(
     path.join(cache, 'lock'),
@@ -117,7 +116,8 @@ async function obtain(root, note) {
       try {
         /** @type {Flavor} */
         let flavor = 'package';
-        let made = await takeOwnDownload(root, work, note);
+        // For GPUs the package's authors built TensorFlow 2.9 for CUDA 11.2: too old for the cards of today.
+        let made = hasGpu ? undefined : await takeOwnDownload(root, work, note);
         if (made === undefined) {
           flavor = hasGpu ? 'cuda' : 'cpu';
           made = await makeFromWheel(root, work, hasGpu, note);
@@ -132,6 +132,12 @@ async function obtain(root, note) {
       }
     },
   );
+}
+
+/** An NVIDIA driver is here, or will be: an image is built on hosts without a card. */
+async function wantsCuda() {
+  if (process.env.LOCKSTEP_TENSORFLOW === 'cuda') return true;
+  return which('nvidia-smi') !== undefined && (await run('nvidia-smi', ['-L'], { timeoutMs: 30_000 })).ok;
 }
 
 /**

@@ -11,6 +11,7 @@ import { fileURLToPath } from 'node:url';
 import { Command } from 'commander';
 import { LockstepError, messageOf } from '../base/index.ts';
 import { type AllReduceFigures, type AllReduceOptions, compareAllReduce } from './all-reduce.ts';
+import { type GenerationFigures, measureGeneration, reportGeneration } from './generation.ts';
 import { describeLoad, describeMachine, type MachineLoad, measureLoad } from './machine.ts';
 import {
   reportAllReduce,
@@ -38,6 +39,7 @@ const REDUCED_BYTES = [4e6, 40e6];
 const STREAM_BYTES = 2 ** 28;
 const STREAM_ROUNDS = 5;
 const TOKENIZING_ROUNDS = 7;
+const GENERATION_ROUNDS = 15;
 
 interface Plan {
   readonly workloads: readonly WorkloadOptions[];
@@ -90,6 +92,7 @@ interface Findings {
   readonly allReduce: AllReduceFigures[];
   rawStream: Awaited<ReturnType<typeof measureStream>> | null;
   tokenizing: TokenizingFigures | null;
+  generation: GenerationFigures | null;
 }
 
 const say = (line: string) => process.stdout.write(`${line}\n`);
@@ -131,12 +134,14 @@ async function bench(quick: boolean, jsonFile: string | null): Promise<void> {
       allReduce: [],
       rawStream: null,
       tokenizing: null,
+      generation: null,
     };
     say(`Lockstep benchmark${quick ? ' (quick)' : ''}, ${findings.startedAt}, ${findings.machine}`);
     say(torch.available ? `peer: torch ${torch.version}` : `skipped: PyTorch: ${torch.reason}`);
     await benchTraining(plan, findings, folder);
     await benchAllReduce(plan, findings, folder);
     await benchTokenizing(findings);
+    await benchGeneration(findings);
     await keep(findings, jsonFile);
   } finally {
     process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
@@ -175,6 +180,13 @@ async function benchTokenizing(findings: Findings): Promise<void> {
   await sayLoad('tokenizing', findings);
   findings.tokenizing = await compareTokenizing(TOKENIZING_ROUNDS, note);
   for (const line of reportTokenizing(findings.tokenizing)) say(line);
+}
+
+async function benchGeneration(findings: Findings): Promise<void> {
+  say('');
+  await sayLoad('generation', findings);
+  findings.generation = await measureGeneration(GENERATION_ROUNDS);
+  for (const line of reportGeneration(findings.generation)) say(line);
 }
 
 async function sayLoad(part: string, findings: Findings): Promise<void> {

@@ -98,12 +98,15 @@ export function reportAllReduce(
   numCores: number,
 ): string[] {
   const times = (value: AllReduceTimes | null) =>
-    value === null ? [NOT_MEASURED, NOT_MEASURED] : [formatFigure(value.p50), formatFigure(value.p99)];
+    value === null
+      ? [NOT_MEASURED, NOT_MEASURED, NOT_MEASURED]
+      : [value.p50, value.p99, value.cpuP50].map(formatFigure);
   const rate = (bytes: number, value: AllReduceTimes | null) =>
     value === null ? NOT_MEASURED : formatFigure(bytes / 1e6 / value.p50);
-  const rows = figures.map(({ numRanks, bytes, lockstep, peer, ratio }) => [
+  const rows = figures.map(({ numRanks, bytes, transport, lockstep, peer, ratio }) => [
     `${bytes / 1e6} MB`,
     String(numRanks),
+    transport,
     String(lockstep.iterations),
     ...times(lockstep),
     rate(bytes, lockstep),
@@ -113,17 +116,21 @@ export function reportAllReduce(
     numRanks > numCores ? 'more processes than cores' : '',
   ]);
   return [
-    'all-reduce of float32: milliseconds of the slowest rank, GB/s = bytes / p50; ratio above 1: Lockstep is faster',
+    'all-reduce of float32: milliseconds of the slowest rank, cpu of all ranks together, GB/s = bytes / p50; ratio above 1: Lockstep is faster',
+    "memory: as between workers of one host; sockets: TCP, as between hosts; gloo's are TCP. Lockstep's include cover check, digest and norm",
     ...renderTable(
       [
         left('size'),
         right('processes'),
+        left('through'),
         right('runs'),
         right('lockstep p50'),
         right('p99'),
+        right('cpu'),
         right('GB/s'),
         right('gloo p50'),
         right('p99'),
+        right('cpu'),
         right('GB/s'),
         right('ratio'),
         left(''),

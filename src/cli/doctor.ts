@@ -4,7 +4,8 @@ import { statfsSync } from 'node:fs';
 import { availableParallelism, freemem, totalmem } from 'node:os';
 import type { Command } from 'commander';
 import { messageOf } from '../base/index.ts';
-import { type Adapter, probeAdapters, probeEngines } from '../engine/index.ts';
+import type { EngineName } from '../config/index.ts';
+import { ADAPTER_REMEDY, type Adapter, probeAdapters, probeEngines } from '../engine/index.ts';
 import { checkRedis, findRedisServer } from '../queue/index.ts';
 import { formatBytes, runCommand, say } from './terminal.ts';
 import { lockstepVersion } from './version.ts';
@@ -66,7 +67,7 @@ async function engineFindings(): Promise<{ findings: Finding[]; anyAvailable: bo
   const findings = probes.map((probe) => ({
     what: `engine ${probe.name}`,
     found: probe.available ? `${probe.version} on ${probe.device}` : probe.reason,
-    remedy: probe.available ? null : 'run `npm run setup`, or use another --engine',
+    remedy: probe.available ? null : engineRemedy(probe.name),
   }));
   const devices = adapters.map((adapter) => ({
     what: `device ${adapter.index}`,
@@ -74,6 +75,10 @@ async function engineFindings(): Promise<{ findings: Finding[]; anyAvailable: bo
     remedy: null,
   }));
   return { findings: [...findings, ...devices], anyAvailable: probes.some((probe) => probe.available) };
+}
+
+function engineRemedy(name: EngineName): string {
+  return name === 'webgpu' ? ADAPTER_REMEDY : 'run `npm run setup`, or use another --engine';
 }
 
 function adapterDetails({

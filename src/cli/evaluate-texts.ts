@@ -24,6 +24,7 @@ import { type GenerationOptions, generationDefaults, TextGenerator } from '../ge
 import { type ScoringOptions, stemmerWithExceptions } from '../metrics/index.ts';
 import { CONFIDENCES, EXITS } from '../model/index.ts';
 import { atLeastOne } from './flags.ts';
+import { openOptionsOf } from './generation-flags.ts';
 import { formatCount, LiveLine, say, warn } from './terminal.ts';
 import { writeWhole } from './whole-file.ts';
 
@@ -100,7 +101,7 @@ export async function evaluateModels(runs: readonly string[], flags: TextFlags):
     // All are opened before any work: a mistyped folder must not cost what was measured before it.
     const trials: Trial[] = [];
     for (const run of runs) {
-      const generator = await TextGenerator.open(run, openOptions(flags));
+      const generator = await TextGenerator.open(run, openOptionsOf(flags));
       generators.push(generator);
       for (const generation of waysToGenerate(run, generator, flags)) {
         trials.push({ run, generator, generation });
@@ -125,10 +126,6 @@ export async function evaluateModels(runs: readonly string[], flags: TextFlags):
   } finally {
     for (const generator of generators) await generator.close();
   }
-}
-
-function openOptions({ data, engine }: TextFlags) {
-  return { ...(data === undefined ? {} : { data }), ...(engine === undefined ? {} : { engine }) };
 }
 
 /** What the flags say of this kind of model, one for each threshold; says aloud what does not concern it. */

@@ -33,7 +33,7 @@ export function addGenerateCommand(program: Command): void {
   const command = program
     .command('generate')
     .description('generate a text for each text given: from flags, a file, or standard input')
-    .argument('<place>', 'folder of a run')
+    .argument('<place>', 'folder of a run, or of a model as Hugging Face lays it out')
     .addOption(
       new Option('--text <text>', 'a source; repeatable')
         .argParser((value: string, earlier: string[]) => [...earlier, value])

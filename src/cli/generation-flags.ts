@@ -1,7 +1,7 @@
 /** The flags that say which model generates and how; `generate` and `serve` have them in common. */
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { LockstepError } from '../base/index.ts';
-import { ENGINE_NAMES, type EngineName } from '../config/index.ts';
+import { ENGINE_NAMES, type EngineName, OBJECTIVE_KINDS, type ObjectiveKind } from '../config/index.ts';
 import {
   type GenerationOptions,
   type GeneratorFacts,
@@ -14,6 +14,7 @@ import { atLeastOne, wholeNumber } from './flags.ts';
 export interface ModelFlags {
   readonly data?: string;
   readonly checkpoint?: number;
+  readonly objective?: ObjectiveKind;
   readonly engine?: EngineName | 'auto';
 }
 
@@ -29,8 +30,14 @@ export interface GenerationFlags {
 
 export function addModelFlags(command: Command): Command {
   return command
-    .option('--data <dir>', "the run's data set, for a run that keeps no tokenizer of its own")
+    .option('--data <dir>', 'data set, or tokenizer, for a folder that keeps no tokenizer')
     .option('--checkpoint <step>', 'checkpoint to take (default: the newest valid one)', wholeNumber)
+    .addOption(
+      new Option(
+        '--objective <kind>',
+        'what the decoder of a model folder has learned (default: lplm, or soft with a concat head)',
+      ).choices(OBJECTIVE_KINDS),
+    )
     .addOption(
       new Option('--engine <name>', "compute engine (default: the run's)").choices(['auto', ...ENGINE_NAMES]),
     );
@@ -54,9 +61,10 @@ export function addGenerationFlags(command: Command): Command {
     .option('--no-dedup', 'keep words that repeat the one before');
 }
 
-export function openOptionsOf({ data, checkpoint, engine }: ModelFlags): OpenGeneratorOptions {
+export function openOptionsOf({ data, checkpoint, objective, engine }: ModelFlags): OpenGeneratorOptions {
   return {
     ...(data === undefined ? {} : { data }),
+    ...(objective === undefined ? {} : { objective }),
     ...(engine === undefined ? {} : { engine }),
     checkpoint: checkpoint ?? null,
   };

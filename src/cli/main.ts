@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 /** The `lockstep` command: each subcommand is a file of this folder. */
 import { Command } from 'commander';
+import { addBundleCommand } from './bundle.ts';
 import { addChaosCommand } from './chaos.ts';
 import { addConfigCommand } from './config.ts';
 import { addCoordinatorCommand } from './coordinator.ts';
@@ -51,6 +52,7 @@ addImportCommand(program);
 addExportCommand(program);
 addChaosCommand(program);
 addDoctorCommand(program);
+addBundleCommand(program);
 addSampleCommand(program);
 addSimulateCommand(program);
 addConfigCommand(program);

@@ -18,7 +18,7 @@ export function addServeCommand(program: Command): void {
   const command = program
     .command('serve')
     .description('serve generation over HTTP: POST /generate, GET /healthz; until interrupted')
-    .argument('<place>', 'folder of a run')
+    .argument('<place>', 'folder of a run, or of a model as Hugging Face lays it out')
     .option('--port <n>', 'port to serve on; 0 takes a free one', port, 7790)
     .option(
       '--host <address>',

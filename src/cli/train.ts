@@ -105,7 +105,7 @@ async function trainWith(
       workers.push(worker);
     }
     const outcome = await Promise.race([coordinator.outcome, workersFailed(workers, coordinator)]);
-    observer.ended(outcome);
+    await observer.ended(outcome);
     return outcome;
   } catch (error) {
     observer.failed(error, coordinator.state.stateStep);

@@ -11,8 +11,8 @@ export {
   INPUT_FORMATS,
   type InputFormat,
   newestDump,
-  readLines,
   type RemoteFile,
+  readLines,
 } from './input/index.ts';
 export {
   type Inspection,

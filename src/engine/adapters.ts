@@ -13,13 +13,17 @@ export interface Adapter {
   readonly api: string;
   readonly vendor: string;
   readonly driver: string;
-  /** Computes on the CPU: for tests, some thousand times slower than a card. */
+  /** Computes on the CPU: for tests. */
   readonly isSoftware: boolean;
   /** Largest buffer that a shader can be given, in bytes. */
   readonly tensorBytesMax: number;
   /** Those of WebGPU's features that decide how fast a card can train. */
   readonly features: readonly string[];
 }
+
+/** What to do where there is no adapter. */
+export const ADAPTER_REMEDY =
+  "install the graphics card's driver and the Vulkan loader (apt-get install libvulkan1), or use another --engine";
 
 /** What is written for a person about an adapter. */
 export function adapterText({ index, name, isSoftware }: Adapter): string {

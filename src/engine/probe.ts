@@ -96,9 +96,7 @@ function webgpuProbe({ version, adapters, reason }: AdapterProbe): EngineProbe {
 /** Dawn says on standard error that it found no loader of Vulkan drivers; that a driver is missing, it does not say. */
 function noAdapterReason(stderr: string): string {
   const loader = /Couldn't load Vulkan: (\S+): cannot open/.exec(stderr)?.[1];
-  const remedy = "install the graphics card's driver";
-  if (loader === undefined) return `no WebGPU adapter: ${remedy}`;
-  return `no WebGPU adapter: ${loader} is missing; ${remedy} and the Vulkan loader (apt-get install libvulkan1)`;
+  return loader === undefined ? 'no WebGPU adapter' : `no WebGPU adapter: ${loader} is missing`;
 }
 
 function runTrial<Result>(trial: string): Promise<Trial<Result> & { readonly stderr?: string }> {

@@ -48,17 +48,19 @@ export function watchedBackend(Base: typeof WebGPUBackend): Watching {
 
     override async read(dataId: object): ReturnType<WebGPUBackend['read']> {
       this.#readsUnderWay += 1;
+      let values: Awaited<ReturnType<WebGPUBackend['read']>>;
       try {
-        return await super.read(dataId);
+        values = await super.read(dataId);
       } catch (error) {
         // What a read fails with says less than what happened to the device.
-        if (this.trouble === null) throw error;
-        return new Float32Array();
+        this.#requireWell();
+        throw error;
       } finally {
         this.#readsUnderWay -= 1;
-        this.#requireWell();
         if (this.#readsUnderWay === 0) this.#pool.trim();
       }
+      this.#requireWell();
+      return values;
     }
 
     #requireWell(): void {

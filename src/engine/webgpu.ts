@@ -11,8 +11,8 @@ import { createRequire } from 'node:module';
 import type * as tfjs from '@tensorflow/tfjs';
 import type * as webgpuPackage from '@tensorflow/tfjs-backend-webgpu';
 import { LockstepError } from '../base/index.ts';
-import { type Adapter, chooseAdapter } from './adapters.ts';
-import type { EngineOptions, LoadedBackend } from './engine.ts';
+import { ADAPTER_REMEDY, type Adapter, chooseAdapter } from './adapters.ts';
+import type { DeviceTrouble, EngineOptions, LoadedBackend } from './engine.ts';
 import { probeAdapters } from './probe.ts';
 import { type WatchedBackend, watchedBackend } from './webgpu-backend.ts';
 import { registerWebgpuKernels } from './webgpu-kernels.ts';
@@ -27,7 +27,7 @@ const WANTED_FEATURES: readonly GPUFeatureName[] = ['timestamp-query'];
 export async function loadWebgpu({ device }: EngineOptions): Promise<LoadedBackend> {
   const { adapters, version, reason } = await probeAdapters();
   if (reason !== null)
-    throw new LockstepError('ENGINE_UNAVAILABLE', `engine webgpu: ${reason}; \`lockstep doctor\` tells more`);
+    throw new LockstepError('ENGINE_UNAVAILABLE', `engine webgpu: ${reason}; ${ADAPTER_REMEDY}`);
   const adapter = chooseAdapter(adapters, device ?? null);
   const { create, globals } = await import('webgpu');
   Object.assign(globalThis, globals);
@@ -55,14 +55,21 @@ export async function loadWebgpu({ device }: EngineOptions): Promise<LoadedBacke
     tf,
     warnings: adapter.isSoftware
       ? [
-          `engine webgpu computes in software on ${adapter.name}: right, and a thousand times slower than a card`,
+          `engine webgpu computes in software on ${adapter.name}: right, and far slower than any other engine`,
         ]
       : [],
     readsWithinPass: false,
     tensorBytesMax: adapter.tensorBytesMax,
-    troubleOf: () => backend.trouble,
+    troubleOf: (error) => backend.trouble ?? allocationTrouble(error),
     restart: start,
   };
+}
+
+/** A buffer that is to be filled by the host is refused with an exception, unlike any other. */
+function allocationTrouble(error: unknown): DeviceTrouble | null {
+  return error instanceof RangeError && /createBuffer/.test(error.message)
+    ? { kind: 'outOfMemory', reason: error.message }
+    : null;
 }
 
 /** A device with every limit that its adapter allows: the defaults of WebGPU refuse the table of a `base` model. */

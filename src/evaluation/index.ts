@@ -7,3 +7,4 @@ export {
   speedTable,
 } from './report.ts';
 export { linesOf, readTexts, referencesBeside, type TextFile } from './texts.ts';
+export { type Validated, ValidationLoss } from './validation-loss.ts';

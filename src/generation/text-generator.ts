@@ -22,8 +22,10 @@ import { removeRepeats } from './remove-repeats.ts';
 import { tokenTexts } from './token-texts.ts';
 
 export interface OpenGeneratorOptions {
-  /** The run's data set, for runs that keep no tokenizer of their own. */
+  /** The run's data set, or whatever else holds the tokenizer, for folders that keep none. */
   readonly data?: string;
+  /** What the decoder of a model folder has learned (ModelPlace.kind); a run knows its own. */
+  readonly objective?: ObjectiveKind;
   /** Default: the run's. */
   readonly engine?: EngineName | 'auto';
   /** Step of the checkpoint; null takes the newest valid one. */
@@ -59,14 +61,13 @@ export class TextGenerator {
 
   /** Throws DATA_MISSING, CONFIG_MISMATCH, CHECKPOINT_INVALID or ENGINE_UNAVAILABLE. */
   static async open(place: string, options: OpenGeneratorOptions = {}): Promise<TextGenerator> {
-    const source = await openModelSource(place, options.data ?? null);
-    const { model, objective, engine } = source.config;
+    const source = await openModelSource({
+      ...{ place, data: options.data ?? null, kind: options.objective ?? null },
+    });
+    const { model, kind, engine } = source;
     const { tf } = await loadEngine(options.engine ?? engine, { threads: 1 });
     const specialIds = { bos: BOS_ID, pad: PAD_ID, eos: EOS_ID, mask: source.tokenizer.maskId };
-    const generator = new TextGenerator(
-      source,
-      createGenerationModel({ tf, model, kind: objective.kind, specialIds }),
-    );
+    const generator = new TextGenerator(source, createGenerationModel({ tf, model, kind, specialIds }));
     try {
       await generator.load(options.checkpoint ?? null);
       return generator;
@@ -83,14 +84,13 @@ export class TextGenerator {
   }
 
   get facts(): GeneratorFacts {
-    const { model, data, objective } = this.#source.config;
+    const { model, kind, sourceLengthMax, targetLength } = this.#source;
     return {
-      kind: objective.kind,
+      kind,
       decoderLayers: model.decoderLayers,
-      targetLength: Math.min(data.targetLength ?? data.sequenceLength, model.maxPositions),
+      targetLength,
       targetLengthMax: model.maxPositions,
-      // Positions beyond the longest sequence of the training have never been learned.
-      sourceLengthMax: Math.min(data.sequenceLength, model.maxPositions),
+      sourceLengthMax,
       hasConcatHead: model.concatHead,
       step: this.#step,
       vocabSize: model.vocabSize,
@@ -136,7 +136,7 @@ export class TextGenerator {
     return { ids: [BOS_ID, ...kept, EOS_ID], cutTo: kept.length < ids.length ? most : null };
   }
 
-  #generate(sources: readonly Source[], options: GenerationOptions): GeneratedText[] {
+  async #generate(sources: readonly Source[], options: GenerationOptions): Promise<GeneratedText[]> {
     if (sources.length === 0) return [];
     const { targetLength: asked, exit, threshold, confidence, beams, lengthPenalty } = options;
     const { targetLength: usual, targetLengthMax } = this.facts;
@@ -152,7 +152,7 @@ export class TextGenerator {
     const encoded = this.#model.encode(batchOf(sources));
     try {
       const encodedMs = performance.now();
-      const { sequences } = this.#model.decode(encoded, {
+      const { sequences } = await this.#model.decode(encoded, {
         ...{ exit, threshold, confidence, targetLength, beams, lengthPenalty },
       });
       const endMs = performance.now();

@@ -105,11 +105,11 @@ class SourceSearch {
   }
 }
 
-export function decodeWithBeams(
+export async function decodeWithBeams(
   inference: Inference,
   encoded: EncodedSource,
   options: BeamOptions,
-): DecodedBatch {
+): Promise<DecodedBatch> {
   const { layers, weights, specialIds } = inference;
   const numLayers = weights.decoder.layers.length;
   const decoder = new CachedDecoder(inference, encoded);
@@ -123,7 +123,7 @@ export function decodeWithBeams(
     for (let slot = 0; slot < options.targetLength && computing.length > 0; slot += 1) {
       const states = decoder.step(previous);
       slotLayers += previous.length * numLayers;
-      const best = bestContinuations(layers.tf, states, weights.offRamp, 2 * options.beams);
+      const best = await bestContinuations(layers.tf, states, weights.offRamp, 2 * options.beams);
       states.dispose();
       const origins = computing.map((search, source) =>
         search
@@ -161,7 +161,12 @@ export function decodeWithBeams(
 }
 
 /** The `count` most probable tokens of each row, best first. */
-function bestContinuations(tf: Tf, states_ND: Tensor, columns_DV: Tensor, count: number): Step[][] {
+async function bestContinuations(
+  tf: Tf,
+  states_ND: Tensor,
+  columns_DV: Tensor,
+  count: number,
+): Promise<Step[][]> {
   const numWords = columns_DV.shape[1]!;
   const width = Math.min(count, numWords);
   const [ids, logProbabilities] = tf.tidy(() => {
@@ -171,8 +176,7 @@ function bestContinuations(tf: Tf, states_ND: Tensor, columns_DV: Tensor, count:
     const logTotal = tf.log(tf.sum(tf.exp(shifted), -1, true));
     return [indices, tf.sub(values, logTotal)] as [Tensor, Tensor];
   });
-  const idValues = ids.dataSync();
-  const logValues = logProbabilities.dataSync();
+  const [idValues, logValues] = await Promise.all([ids.data(), logProbabilities.data()]);
   tf.dispose([ids, logProbabilities]);
   return Array.from({ length: states_ND.shape[0]! }, (_, row) =>
     Array.from({ length: width }, (_unused, rank) => ({

@@ -63,7 +63,7 @@ export interface GenerationModel {
   /** Throws CONFIG_INVALID for a source that does not fit the position table. */
   encode(batch: SourceBatch): EncodedBatch;
   /** One sequence for each source. Throws CONFIG_INVALID for an exit that this model has not got. */
-  decode(encoded: EncodedBatch, options: DecodingOptions): DecodedBatch;
+  decode(encoded: EncodedBatch, options: DecodingOptions): Promise<DecodedBatch>;
   dispose(): void;
 }
 
@@ -96,22 +96,24 @@ export function createGenerationModel(options: GenerationModelOptions): Generati
     return { batchSize, hidden, keyBias, sourceIds, dispose };
   };
 
-  const wordsExpected = (): Int32Array => {
+  const wordsExpected = async (): Promise<Int32Array> => {
     if (expected !== null) return expected;
     const sourceIds = Int32Array.of(specialIds.bos, specialIds.eos);
     const wordless = encode({ batchSize: 1, sourceLength: 2, sourceIds, sourceLengths: Int32Array.of(2) });
     const { maxPositions } = model;
-    expected = expectedTokens(inference(), wordless, { count: shortlistSize, maxPositions });
+    const found = await expectedTokens(inference(), wordless, { count: shortlistSize, maxPositions });
     wordless.dispose();
-    return expected;
+    expected = found;
+    return found;
   };
 
-  const decodeParallel = (encoded: EncodedBatch, decoding: DecodingOptions): DecodedBatch => {
+  const decodeParallel = async (encoded: EncodedBatch, decoding: DecodingOptions): Promise<DecodedBatch> => {
     const { exit, threshold, confidence, targetLength } = decoding;
     const all = { columns: inference().weights.offRamp, ids: null };
-    const words = confidence === 'full' ? all : shortlistOf(inference(), encoded.sourceIds, wordsExpected());
+    const words =
+      confidence === 'full' ? all : shortlistOf(inference(), encoded.sourceIds, await wordsExpected());
     try {
-      return decodeInParallel(inference(), encoded, { exit, threshold, targetLength, words });
+      return await decodeInParallel(inference(), encoded, { exit, threshold, targetLength, words });
     } finally {
       if (words !== all) words.columns.dispose();
     }
@@ -135,7 +137,7 @@ export function createGenerationModel(options: GenerationModelOptions): Generati
 
     encode,
 
-    decode(encoded, decoding) {
+    async decode(encoded, decoding) {
       requireLength(model, 'target', decoding.targetLength);
       requireExit(kind, model, decoding);
       const { beams, lengthPenalty, targetLength } = decoding;

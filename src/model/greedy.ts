@@ -4,11 +4,11 @@ import type { DecodedBatch, EncodedSource, Inference } from './parallel-decoder.
 import type { DecodedToken } from './slot-exits.ts';
 import { readHead } from './vocabulary-head.ts';
 
-export function decodeGreedily(
+export async function decodeGreedily(
   inference: Inference,
   encoded: EncodedSource,
   targetLength: number,
-): DecodedBatch {
+): Promise<DecodedBatch> {
   const { layers, weights, specialIds } = inference;
   const { tf } = layers;
   const numLayers = weights.decoder.layers.length;
@@ -24,7 +24,7 @@ export function decodeGreedily(
     for (let slot = 0; slot < targetLength && computing.length > 0; slot += 1) {
       const states = decoder.step(previous);
       slotLayers += previous.length * numLayers;
-      const { ids, entropies, probabilities } = readHead(tf, states, vocabulary);
+      const { ids, entropies, probabilities } = await readHead(tf, states, vocabulary);
       states.dispose();
       computing.forEach((sequence, row) => {
         if (hasEnded(sequence)) return;

@@ -51,11 +51,11 @@ export interface DecodedBatch {
   readonly slotLayers: number;
 }
 
-export function decodeInParallel(
+export async function decodeInParallel(
   inference: Inference,
   encoded: EncodedSource,
   options: ParallelOptions,
-): DecodedBatch {
+): Promise<DecodedBatch> {
   const { layers, weights, specialIds } = inference;
   const { tf } = layers;
   const { exit, threshold, targetLength, words } = options;
@@ -71,11 +71,11 @@ export function decodeInParallel(
     const output = computeLayer(inference, encoded, layer, state, packed, targetLength);
     const isLast = layer === last;
     if (isLast || exit === 'hard') {
-      const test = readHead(tf, output, words);
+      const test = await readHead(tf, output, words);
       const leaving = [...packed.rows.keys()].filter(
         (query) => packed.isReal[query] === 1 && (isLast || test.entropies[query]! < threshold),
       );
-      letLeave(inference, slots, { packed, output, test, words }, leaving, layer);
+      await letLeave(inference, slots, { packed, output, test, words }, leaving, layer);
       slots.settle();
     }
     if (!isLast) state = replaced(tf, state, () => merged(tf, state, output, packed));
@@ -146,13 +146,13 @@ interface LayerReading {
 }
 
 /** Decides the tokens of the queries `leaving`, in rounds that end at what looks like a sequence's end. */
-function letLeave(
+async function letLeave(
   { layers, weights, specialIds }: Inference,
   slots: SlotExits,
   { packed, output, test, words }: LayerReading,
   leaving: readonly number[],
   layer: number,
-): void {
+): Promise<void> {
   const { tf } = layers;
   let pending = leaving;
   while (pending.length > 0) {
@@ -165,7 +165,7 @@ function letLeave(
       if (test.ids[query] === specialIds.eos) ended.add(sequence);
     }
     const isTested = words.ids === null;
-    const read = isTested ? test : readRows(now);
+    const read = isTested ? test : await readRows(now);
     now.forEach((query, place) => {
       const index = isTested ? query : place;
       slots.leave(packed.rows[query]!, {
@@ -178,12 +178,12 @@ function letLeave(
     pending = later.filter((query) => !slots.isBehindEnd(packed.rows[query]!));
   }
 
-  function readRows(queries: readonly number[]): HeadResult {
+  async function readRows(queries: readonly number[]): Promise<HeadResult> {
     const isAll = queries.length === packed.rows.length;
     const picked = isAll
       ? tf.clone(output)
       : tf.tidy(() => tf.gather(output, tf.tensor1d(Int32Array.from(queries), 'int32')));
-    const result = readHead(tf, picked, { columns: weights.offRamp, ids: null });
+    const result = await readHead(tf, picked, { columns: weights.offRamp, ids: null });
     picked.dispose();
     return result;
   }

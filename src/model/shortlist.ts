@@ -21,16 +21,16 @@ import type { Words } from './vocabulary-head.ts';
 const ASKED_SLOTS_MAX = 32;
 
 /** The `count` most probable ids, the best first. `encoded` is the source without a word, one sequence. */
-export function expectedTokens(
+export async function expectedTokens(
   inference: Inference,
   encoded: EncodedSource,
   { count, maxPositions }: { readonly count: number; readonly maxPositions: number },
-): Int32Array {
+): Promise<Int32Array> {
   const { layers, weights, specialIds } = inference;
   const { tf } = layers;
   const length = Math.min(ASKED_SLOTS_MAX, maxPositions);
   const all = new SlotExits(1, length, specialIds.eos).pack()!;
-  const probabilities = tf.tidy(() => {
+  const summed = tf.tidy(() => {
     let state = startState(inference, 1, length);
     let sum: Tensor = tf.zeros([weights.offRamp.shape[1]!]);
     weights.decoder.layers.forEach((_, layer) => {
@@ -38,8 +38,10 @@ export function expectedTokens(
       state = computeLayer(inference, encoded, layer, input, all, length);
       sum = tf.add(sum, tf.sum(tf.softmax(tf.matMul(state, weights.offRamp)), 0));
     });
-    return sum.dataSync() as Float32Array;
-  }) as unknown as Float32Array;
+    return sum;
+  });
+  const probabilities = await summed.data();
+  summed.dispose();
   const ids = Int32Array.from(probabilities.keys());
   // Ties go to the lower id, so that the list depends on the parameters alone.
   ids.sort((a, b) => probabilities[b]! - probabilities[a]! || a - b);

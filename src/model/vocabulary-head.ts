@@ -26,7 +26,11 @@ export interface HeadResult {
 }
 
 /** Reads `states` [N, D]; leaves no tensor behind. */
-export function readHead(tf: Tf, states_ND: Tensor, { columns, ids: wordIds }: Words): HeadResult {
+export async function readHead(
+  tf: Tf,
+  states_ND: Tensor,
+  { columns, ids: wordIds }: Words,
+): Promise<HeadResult> {
   const numRows = states_ND.shape[0]!;
   const result = {
     ids: new Int32Array(numRows),
@@ -49,7 +53,7 @@ export function readHead(tf: Tf, states_ND: Tensor, { columns, ids: wordIds }: W
         tf.sum(weighted, -1),
       ]);
     });
-    const values = packed.dataSync();
+    const values = await packed.data();
     packed.dispose();
     for (let row = 0; row < count; row += 1) {
       const word = values[row]!;

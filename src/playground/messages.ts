@@ -1,5 +1,7 @@
 /** What the playground's process is asked and what it answers. Between processes of one version: not parsed. */
 
+import type { Validated } from '../evaluation/index.ts';
+
 export interface GenerateOrder {
   readonly text: string;
   /** Null takes the newest valid checkpoint. */
@@ -8,6 +10,11 @@ export interface GenerateOrder {
   readonly length: number | null;
   /** Confidence from which on a token leaves its layer, 1 - H / ln V for an entropy H; null computes every layer. */
   readonly threshold: number | null;
+}
+
+export interface ValidateOrder {
+  readonly step: number;
+  readonly samplesMax: number;
 }
 
 export interface ExamplePlace {
@@ -20,6 +27,7 @@ export interface Orders {
   readonly describe: { readonly order: null; readonly answer: DatasetFacts };
   readonly generate: { readonly order: GenerateOrder; readonly answer: Generation };
   readonly example: { readonly order: ExamplePlace; readonly answer: Example };
+  readonly validate: { readonly order: ValidateOrder; readonly answer: Validated };
 }
 export type OrderName = keyof Orders;
 

@@ -26,9 +26,12 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   dashboard: [
     ...['base', 'config', 'storage', 'checkpoint', 'history', 'queue', 'coordinator', 'playground'],
   ],
-  generation: ['base', 'config', 'checkpoint', 'data', 'model', 'engine', 'coordinator'],
-  evaluation: ['base', 'data', 'generation', 'metrics'],
-  playground: ['base', 'config', 'checkpoint', 'data', 'generation', 'coordinator'],
+  generation: ['base', 'config', 'checkpoint', 'data', 'model', 'engine', 'coordinator', 'weights'],
+  evaluation: [
+    ...['base', 'config', 'kernels', 'checkpoint', 'data', 'model', 'engine', 'coordinator'],
+    ...['generation', 'metrics'],
+  ],
+  playground: ['base', 'config', 'checkpoint', 'data', 'generation', 'evaluation', 'coordinator'],
   serving: ['base', 'generation', 'dashboard'],
   coordinator: [
     ...['base', 'config', 'collective', 'storage', 'checkpoint', 'history', 'protocol', 'net', 'queue'],

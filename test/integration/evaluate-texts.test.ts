@@ -1,4 +1,7 @@
-/** `lockstep evaluate` on texts that are there already, and every way to call it wrongly. */
+/**
+ * `lockstep evaluate` on texts that are there already, and what it says to a wrong call; the files themselves are in
+ * test/unit/evaluation.
+ */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -63,37 +66,15 @@ describe('lockstep evaluate --hypotheses', () => {
 
 describe('a mistake gets one line', () => {
   const cases: readonly [string, () => string[], RegExp][] = [
-    ['no references', () => score(), /CONFIG_INVALID: --target is missing: the references of .*texts\.txt/],
     [
       'unequal files',
       () => score('--target', write('short.txt', 'one\n')),
       /DATA_CORRUPT: .*short\.txt: has 1 lines, .*texts\.txt has 3: line by line they must belong together/,
     ],
     [
-      'an empty reference',
-      () => score('--target', write('gap.txt', 'one\n\nthree\n')),
-      /DATA_CORRUPT: .*gap\.txt: line 2 is empty/,
-    ],
-    [
-      'bytes that are no UTF-8',
-      () => score('--target', write('latin.txt', Buffer.from('caf\xe9\nb\nc\n', 'latin1'))),
-      /DATA_CORRUPT: .*latin\.txt: the line at byte 0 is not UTF-8/,
-    ],
-    ['a missing file', () => score(...target('nowhere.txt')), /DATA_MISSING: .*nowhere\.txt/],
-    [
-      'a run beside hypotheses',
-      () => ['evaluate', dir, '--hypotheses', join(dir, 'texts.txt'), ...target('first.txt')],
-      /CONFIG_INVALID: --hypotheses are texts that are there already/,
-    ],
-    [
       'a flag of another mode',
       () => score(...target('first.txt'), '--threshold', '1'),
       /CONFIG_INVALID: --threshold goes with runs with --source and --target/,
-    ],
-    [
-      'a source without a run',
-      () => ['evaluate', '--source', join(dir, 'first.txt'), ...target('second.txt')],
-      /CONFIG_INVALID: no run is named to generate from --source/,
     ],
     [
       'a folder that holds no run',

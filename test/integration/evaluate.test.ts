@@ -50,6 +50,24 @@ describe('lockstep evaluate', () => {
     expect(few).toContain('in 2 samples');
   });
 
+  it('is what training itself recorded of its last checkpoint, beside the curves', {
+    timeout: LIMIT_MS,
+  }, async () => {
+    const records = readFileSync(join(dir, 'held', 'metrics.jsonl'), 'utf8')
+      .trimEnd()
+      .split('\n');
+    const validated = records
+      .map(
+        (line) =>
+          JSON.parse(line) as { event?: string; fields?: { step: number; loss: number; samples: number } },
+      )
+      .filter(({ event }) => event === 'validated');
+    const { step, loss, samples } = validated.at(-1)!.fields!;
+    expect(step).toBe(16);
+    const text = await succeed(evaluate('held', '--samples', String(samples)));
+    expect(text).toContain(`loss ${loss.toFixed(4)}`);
+  });
+
   it('passes a damaged checkpoint over and says so', { timeout: LIMIT_MS }, async () => {
     const checkpoints = join(dir, 'held', 'checkpoints');
     const [oldest] = readdirSync(checkpoints).sort();

@@ -21,6 +21,7 @@ const model = {
   attentionDropout: 0.1,
   activationDropout: 0.1,
   initStd: 0.05,
+  concatHead: false,
 };
 const [B, T] = isMini ? [2, 12] : [4, 32];
 const numSteps = isMini ? 4 : 16;

@@ -32,8 +32,9 @@ const training: TrainingFigures = {
 const allReduce: AllReduceFigures = {
   numRanks: 4,
   bytes: 4e6,
-  lockstep: { iterations: 30, p50: 8, p99: 11 },
-  peer: { iterations: 30, p50: 4, p99: 5 },
+  transport: 'memory',
+  lockstep: { iterations: 30, p50: 8, p99: 11, cpuP50: 14 },
+  peer: { iterations: 30, p50: 4, p99: 5, cpuP50: 7 },
   ratio: 0.5,
   skipped: null,
 };
@@ -114,11 +115,11 @@ describe('report', () => {
 
   test('an all-reduce over more processes than cores says so', () => {
     const crowded = reportAllReduce([allReduce], null, 2);
-    expect(crowded).toHaveLength(3);
-    expect(crowded[2]).toMatch(
-      /^4 MB +4 +30 +8\.00 +11\.0 +0\.500 +4\.00 +5\.00 +1\.00 +0\.50 +more processes than cores$/,
+    expect(crowded).toHaveLength(4);
+    expect(crowded[3]).toMatch(
+      /^4 MB +4 +memory +30 +8\.00 +11\.0 +14\.0 +0\.500 +4\.00 +5\.00 +7\.00 +1\.00 +0\.50 +more processes than cores$/,
     );
-    expect(reportAllReduce([allReduce], null, 4)[2]).not.toContain('cores');
+    expect(reportAllReduce([allReduce], null, 4)[3]).not.toContain('cores');
   });
 });
 

@@ -1,0 +1,154 @@
+/**
+ * `npm run bench:gpu`: what a graphics card trains, beside PyTorch on the same card. Prints tables and keeps
+ * all figures as JSON. A figure is measured or not printed. Without a card it says so and fails, unless
+ * asked to prove on a software driver, or the CPU, that it works.
+ */
+import { mkdir, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { Command, InvalidArgumentError } from 'commander';
+import { type Column, LockstepError, messageOf, renderTable } from '../base/index.ts';
+import { ENGINE_NAMES, type EngineName, PRESETS } from '../config/index.ts';
+import { loadEngine, probeEngine, settleEngine } from '../engine/index.ts';
+import { measureMatMul } from './gpu/mat-mul.ts';
+import { measureTorch, type TorchFigures } from './gpu/torch.ts';
+import { type GpuFigures, measureTraining, type TrainingSize } from './gpu/training.ts';
+import { formatFigure, NOT_MEASURED } from './table.ts';
+
+const RESULTS = fileURLToPath(new URL('../../bench/results/', import.meta.url));
+
+const FULL = {
+  model: { ...PRESETS.base.model, vocabSize: 50_265 },
+  tokens: 128,
+  rows: [8, 16, 32, 64],
+  repeats: 10,
+  matMulSide: 4096,
+};
+/** Small enough for a software driver: proves that everything runs, and says nothing about a card. */
+const TINY = {
+  model: {
+    ...PRESETS.tiny.model,
+    ...{ vocabSize: 64, dModel: 16, heads: 2, ffnDim: 32, encoderLayers: 1, decoderLayers: 1 },
+  },
+  tokens: 8,
+  rows: [1],
+  repeats: 1,
+  matMulSide: 64,
+};
+
+interface Flags {
+  readonly engine: EngineName | 'auto';
+  readonly device?: string;
+  readonly allowSoftware?: boolean;
+  readonly rows?: readonly number[];
+}
+
+const program = new Command('bench:gpu')
+  .description('tokens/s of LPLM on a graphics card, by micro-batch size, beside PyTorch on the same card')
+  .option('--engine <name>', `compute engine: auto, ${ENGINE_NAMES.join(', ')}`, 'auto')
+  .option('--device <device>', 'which card, by index or name as `lockstep doctor` lists them')
+  .option('--micro-batch-sizes <list>', 'sequences in a micro-batch, as 8,16', sizes)
+  .option('--allow-software', 'without a card: a tiny version on a software driver or the CPU')
+  .action(async (flags: Flags & { microBatchSizes?: readonly number[] }) => {
+    try {
+      await benchmark({ ...flags, ...(flags.microBatchSizes && { rows: flags.microBatchSizes }) });
+    } catch (error) {
+      const line = error instanceof LockstepError ? `${error.code}: ${error.message}` : messageOf(error);
+      process.stderr.write(`bench:gpu: ${line}\n`);
+      process.exitCode = 1;
+    }
+  });
+await program.parseAsync();
+// A device may keep the process alive.
+process.exit();
+
+async function benchmark({ engine: asked, device, allowSoftware, rows }: Flags): Promise<void> {
+  const name = asked === 'auto' ? (await settleEngine()).name : asked;
+  const probe = await probeEngine(name);
+  if (!probe.available) throw new LockstepError('ENGINE_UNAVAILABLE', `engine ${name}: ${probe.reason}`);
+  if (!probe.isGpu && allowSoftware !== true) {
+    throw new LockstepError(
+      'ENGINE_UNAVAILABLE',
+      `engine ${name} would compute on ${probe.device}, which is no graphics card: see \`lockstep doctor\`, or add --allow-software for a tiny trial`,
+    );
+  }
+  const { model, tokens, repeats, matMulSide, rows: usual } = probe.isGpu ? FULL : TINY;
+  const engine = await loadEngine(name, { threads: 1, device: device ?? null });
+  say(`engine ${name}: ${engine.version}`);
+  if (!probe.isGpu)
+    say('no graphics card: a tiny model, to prove that this runs; the figures say nothing about a card');
+
+  const peak = await measureMatMul(engine.tf, matMulSide, repeats);
+  say(
+    `matrix product ${matMulSide}^3 in float32: ${formatFigure(peak / 1e9)} GFLOP/s, the peak that shares refer to`,
+  );
+  const figures: GpuFigures[] = [];
+  for (const batchSize of rows ?? usual) {
+    const size: TrainingSize = { model, batchSize, tokens, repeats };
+    try {
+      figures.push(await measureTraining(engine, size));
+    } catch (error) {
+      const trouble = engine.troubleOf(error);
+      if (trouble === null) throw error;
+      say(`${batchSize} sequences: ${trouble.kind === 'outOfMemory' ? 'out of memory' : trouble.reason}`);
+      await engine.restart();
+    }
+  }
+  const torch = probe.isGpu
+    ? await measureTorch({ model, tokens, repeats, rows: rows ?? usual })
+    : { reason: 'there is no graphics card' };
+  report(figures, peak, torch);
+  const file = join(RESULTS, `gpu-${new Date().toISOString().replace(/[:.]/g, '-')}.json`);
+  await mkdir(dirname(file), { recursive: true });
+  const facts = { engine: engine.version, isGpu: probe.isGpu, peakFlops: peak, model, tokens };
+  await writeFile(file, `${JSON.stringify({ ...facts, lockstep: figures, torch }, null, 2)}\n`);
+  say(`all figures: ${file}`);
+}
+
+function report(figures: readonly GpuFigures[], peak: number, torch: TorchFigures): void {
+  const right = (title: string): Column => ({ title, align: 'right' });
+  const columns = [
+    ...['B', 'tokens/s', 'gradient ms', 'compute ms', 'read back ms', 'upload ms', 'first ms'].map(right),
+    ...['GFLOP/s in products', 'share of peak', 'device MiB', 'torch f32', 'torch bf16'].map(right),
+  ];
+  const peer = (precision: 'float32' | 'bfloat16', batchSize: number): string => {
+    const found =
+      'reason' in torch
+        ? undefined
+        : torch.figures.find((other) => other.precision === precision && other.batchSize === batchSize);
+    return found === undefined ? NOT_MEASURED : formatFigure(found.tokensPerSecond);
+  };
+  const rows = figures.map((of) => {
+    const rate = of.productFlops / (of.computeMs / 1000);
+    return [
+      String(of.batchSize),
+      formatFigure((of.batchSize * of.tokens) / (of.gradientMs / 1000)),
+      ...[of.gradientMs, of.computeMs, of.readBackMs, of.uploadMs, of.firstMs].map(formatFigure),
+      formatFigure(rate / 1e9),
+      `${formatFigure((100 * rate) / peak)} %`,
+      of.deviceBytes === null ? NOT_MEASURED : formatFigure(of.deviceBytes / 2 ** 20),
+      peer('float32', of.batchSize),
+      peer('bfloat16', of.batchSize),
+    ];
+  });
+  for (const line of renderTable(columns, rows)) say(line);
+  say(
+    'tokens are target slots; compute is what a gradient takes beyond reading it back; first includes shader compilation',
+  );
+  say(
+    'reason' in torch
+      ? `PyTorch: not measured, ${torch.reason}`
+      : `PyTorch ${torch.version} on ${torch.device}, tokens/s`,
+  );
+}
+
+function sizes(text: string): readonly number[] {
+  const values = text.split(',').map(Number);
+  if (values.some((value) => !Number.isInteger(value) || value < 1))
+    throw new InvalidArgumentError('expected sizes as 8,16');
+  return values;
+}
+
+function say(line: string): void {
+  process.stdout.write(`${line}\n`);
+}
