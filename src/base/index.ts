@@ -7,6 +7,7 @@ export {
   messageOf,
   systemCodeOf,
 } from './errors.ts';
+export { FUSED_KERNELS, type FusedKernelName } from './fused-kernels.ts';
 export { asRunId, type RunId, type SlotRange } from './ids.ts';
 export { type LogFields, type Logger, silentLogger } from './logger.ts';
 export { layoutOf, layoutSize, type ParameterEntry, type ParameterLayout } from './parameter-layout.ts';
@@ -22,3 +23,4 @@ export {
 export { quantile } from './quantile.ts';
 export { SECTIONS, type Section } from './state-sections.ts';
 export { SteadyClock } from './steady-clock.ts';
+export { type Column, renderTable } from './text-table.ts';

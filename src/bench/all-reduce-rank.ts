@@ -7,21 +7,41 @@ import { performance } from 'node:perf_hooks';
 import { assert, messageOf } from '../base/index.ts';
 import { PRESETS } from '../config/index.ts';
 import { createKernels, numBlocks } from '../kernels/index.ts';
-import { type PeerFrame, PeerReceiver, PeerSender } from '../net/index.ts';
+import { GradientMemory, type PeerFrame, PeerMemories, PeerReceiver, PeerSender } from '../net/index.ts';
 import { deriveKey, type MemberAddress, PROTOCOL_VERSION } from '../protocol/index.ts';
 import { Reduction, type ReductionContext } from '../worker/index.ts';
 
 /** Slots per rank; aligned, so that each rank holds one fragment of them. */
 export const SLOTS_PER_RANK = 4;
 const CHECKED_ELEMENTS = 1000;
+/** Frames keep the digests they are given: all zero, and so all equal. */
+const IDLE_KERNELS = { sumTree() {}, digestBlocks() {} };
 
 export type ToRank =
-  | { readonly type: 'join'; readonly rank: number; readonly members: readonly MemberAddress[] }
-  | { readonly type: 'reduce'; readonly step: number; readonly floats: number };
+  | {
+      readonly type: 'join';
+      readonly rank: number;
+      readonly members: readonly MemberAddress[];
+      /** Whether anything is added and digested, or the same frames travel for nothing. */
+      readonly sums: boolean;
+    }
+  | {
+      readonly type: 'reduce';
+      readonly step: number;
+      readonly floats: number;
+      /** On the system's monotonic clock, in nanoseconds: all ranks begin together, as the peer's do after a barrier. */
+      readonly startAt: string;
+    };
 
 export type FromRank =
-  | { readonly type: 'bound'; readonly endpoint: string }
-  | { readonly type: 'reduced'; readonly milliseconds: number; readonly digest: string }
+  | { readonly type: 'bound'; readonly address: Pick<MemberAddress, 'peerEndpoint' | 'peerMemory'> }
+  | {
+      readonly type: 'reduced';
+      readonly milliseconds: number;
+      /** Processor time of all threads of the process meanwhile. */
+      readonly cpuMilliseconds: number;
+      readonly digest: string;
+    }
   | { readonly type: 'failed'; readonly reason: string };
 
 type SharedState = ReductionContext['state'];
@@ -36,24 +56,30 @@ const fail = (reason: string) => say({ type: 'failed', reason });
 const key = deriveKey('benchmark', 'frame');
 const kernels = createKernels();
 const receiver = await PeerReceiver.bind('tcp://127.0.0.1:*', key);
+const memory = GradientMemory.create();
+const peerMemories = new PeerMemories(memory, fail);
 const senders = new Map<string, PeerSender>();
 const buffersOf = new Map<number, Buffers>();
 let rank = 0;
 let members: readonly MemberAddress[] = [];
+let sums = true;
 let reduction: Reduction | null = null;
 /** Wakes the reader of frames that came before this rank was told to reduce. */
 let wakeReader = () => {};
 
 process.on('message', (message: ToRank) => {
   if (message.type === 'join') {
-    ({ rank, members } = message);
+    ({ rank, members, sums } = message);
     return;
   }
-  reduce(message.step, message.floats).catch((error: unknown) => fail(messageOf(error)));
+  reduce(message).catch((error: unknown) => fail(messageOf(error)));
 });
 process.on('disconnect', () => process.exit(0));
 readFrames().catch((error: unknown) => fail(messageOf(error)));
-say({ type: 'bound', endpoint: receiver.endpoint });
+say({
+  type: 'bound',
+  address: { peerEndpoint: receiver.endpoint, peerMemory: memory?.address ?? null },
+});
 
 async function readFrames(): Promise<void> {
   for await (const frame of receiver.frames(fail)) {
@@ -72,10 +98,12 @@ async function reductionOf({ header }: PeerFrame): Promise<Reduction> {
   return reduction;
 }
 
-async function reduce(step: number, floats: number): Promise<void> {
+async function reduce({ step, floats, startAt }: Extract<ToRank, { type: 'reduce' }>): Promise<void> {
   const { state, fragment } = buffersFor(floats);
   const count = SLOTS_PER_RANK;
-  let startMs = 0;
+  sleepUntil(BigInt(startAt));
+  const startMs = performance.now();
+  const startCpu = process.cpuUsage();
   const attempt = new Reduction({
     order: {
       protocol: PROTOCOL_VERSION,
@@ -91,22 +119,32 @@ async function reduce(step: number, floats: number): Promise<void> {
     incarnation: members[rank]!.incarnation,
     state,
     fragments: [{ first: rank * count, count, value: fragment }],
-    kernels,
+    kernels: sums ? kernels : IDLE_KERNELS,
     pieceFloats: PRESETS.small.network.pieceBytes / 4,
+    memory,
+    peerMemories,
     senderTo,
     onFinished: (digest, allFinite) => {
       const milliseconds = performance.now() - startMs;
-      if (!allFinite) fail('the sum is not finite');
+      const { user, system } = process.cpuUsage(startCpu);
+      const cpuMilliseconds = (user + system) / 1000;
+      if (!sums) say({ type: 'reduced', milliseconds, cpuMilliseconds, digest });
+      else if (!allFinite) fail('the sum is not finite');
       else if (!isSum(state.reduced)) fail('the reduced vector is not the sum of the fragments');
-      else say({ type: 'reduced', milliseconds, digest });
+      else say({ type: 'reduced', milliseconds, cpuMilliseconds, digest });
     },
     onFailed: fail,
     onRejected: fail,
   });
-  startMs = performance.now();
   reduction = attempt;
   wakeReader();
   await attempt.start();
+}
+
+/** Blocks the thread: a timer of the event loop would be late by up to a millisecond. */
+function sleepUntil(at: bigint): void {
+  const milliseconds = Number(at - process.hrtime.bigint()) / 1e6;
+  if (milliseconds > 0) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds);
 }
 
 function senderTo(endpoint: string): PeerSender {
@@ -122,13 +160,9 @@ function buffersFor(floats: number): Buffers {
   const known = buffersOf.get(floats);
   if (known !== undefined) return known;
   const vector = (length: number) => new Float32Array(new SharedArrayBuffer(length * 4));
-  const empty = vector(0);
   const made: Buffers = {
     fragment: vector(floats),
     state: {
-      parameters: empty,
-      firstMoment: empty,
-      secondMoment: empty,
       reduced: vector(floats),
       blockSums: new Float64Array(new SharedArrayBuffer(numBlocks(floats) * 8)),
     },

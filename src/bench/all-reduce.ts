@@ -2,8 +2,8 @@
  * All-reduce of one float32 vector over N processes: Lockstep's reduction and gloo take turns, both
  * fleets standing by. An iteration's time is that of its slowest rank, from its start to its end.
  *
- * Lockstep's includes what a step needs of it: a CRC of each frame, the cover check, and digest and
- * norm of the result. gloo's is the bare sum.
+ * Lockstep's includes what a step needs of it: the cover check, and digest and norm of the result; through
+ * sockets also a digest of each frame. gloo's is the bare sum.
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
@@ -16,7 +16,25 @@ import type { TorchEnvironment } from './torch-environment.ts';
 import { TorchFleet } from './torch-fleet.ts';
 
 const RANK_PROGRAM = fileURLToPath(new URL('./all-reduce-rank.js', import.meta.url));
-const peerAnswerSchema = z.object({ milliseconds: z.array(z.number()) });
+/** Enough for an order to reach every rank. */
+const START_AHEAD_NS = 1_500_000n;
+const peerAnswerSchema = z.object({
+  milliseconds: z.array(z.number()),
+  cpuMilliseconds: z.array(z.number()),
+});
+
+/** One iteration: of its slowest rank, and processor time of all ranks together. */
+interface Iteration {
+  readonly milliseconds: number;
+  readonly cpuMilliseconds: number;
+}
+
+/**
+ * How gradients travel: through memory that the processes share, or through TCP sockets as between hosts.
+ * The last is what sockets allow at best: the same frames, with nothing added up or digested.
+ */
+const TRANSPORTS = ['memory', 'sockets', 'sockets, no sum'] as const;
+export type Transport = (typeof TRANSPORTS)[number];
 
 export interface AllReduceOptions {
   readonly numRanks: number;
@@ -28,16 +46,19 @@ export interface AllReduceOptions {
   readonly warmup: number;
 }
 
-/** Milliseconds of the slowest rank. */
 export interface AllReduceTimes {
   readonly iterations: number;
+  /** Milliseconds of the slowest rank. */
   readonly p50: number;
   readonly p99: number;
+  /** Processor time of all ranks together, milliseconds: what other load on the machine changes least. */
+  readonly cpuP50: number;
 }
 
 export interface AllReduceFigures {
   readonly numRanks: number;
   readonly bytes: number;
+  readonly transport: Transport;
   readonly lockstep: AllReduceTimes;
   readonly peer: AllReduceTimes | null;
   /** The peer's p50 over Lockstep's. */
@@ -52,45 +73,63 @@ export async function compareAllReduce(
   const { torch, folder, note } = context;
   const { numRanks, sizes, rounds, iterationsPerRound: iterations, warmup } = options;
   let skipped = torch.available ? null : torch.reason;
-  const ours = await RankFleet.start(numRanks);
+  const ours = new Map<Transport, RankFleet>();
   const theirs = torch.available
     ? new TorchFleet({ torch, script: 'all_reduce.py', numRanks, folder, args: [] })
     : null;
   try {
+    for (const transport of TRANSPORTS) ours.set(transport, await RankFleet.start(numRanks, transport));
     const figures: AllReduceFigures[] = [];
     for (const bytes of sizes) {
       note(`all-reduce of ${bytes / 1e6} MB over ${numRanks} processes`);
       const floats = bytes / 4;
-      const oursMs: number[] = [];
-      const theirsMs: number[] = [];
+      const oursMs = new Map<Transport, Iteration[]>(TRANSPORTS.map((transport) => [transport, []]));
+      const theirsMs: Iteration[] = [];
       for (let round = 0; round < rounds; round += 1) {
-        oursMs.push(...(await ours.measure(floats, warmup, iterations)));
+        for (const [transport, fleet] of ours) {
+          oursMs.get(transport)?.push(...(await fleet.measure(floats, warmup, iterations)));
+        }
         if (theirs === null || skipped !== null) continue;
         try {
           const answers = await theirs.ask({ floats, warmup, iterations }, peerAnswerSchema);
-          theirsMs.push(...slowestOf(answers.map(({ milliseconds }) => milliseconds)));
+          theirsMs.push(...iterationsOf(answers));
         } catch (error) {
           skipped = messageOf(error);
         }
       }
-      const lockstep = timesOf(oursMs);
       const peer = skipped === null ? timesOf(theirsMs) : null;
-      const ratio = peer === null ? null : peer.p50 / lockstep.p50;
-      figures.push({ numRanks, bytes, lockstep, peer, ratio, skipped });
+      for (const [transport, measured] of oursMs) {
+        const lockstep = timesOf(measured);
+        const ratio = peer === null ? null : peer.p50 / lockstep.p50;
+        figures.push({ numRanks, bytes, transport, lockstep, peer, ratio, skipped });
+      }
     }
     return figures;
   } finally {
-    ours.close();
+    for (const fleet of ours.values()) fleet.close();
     await theirs?.close();
   }
 }
 
-function timesOf(milliseconds: readonly number[]): AllReduceTimes {
+function timesOf(iterations: readonly Iteration[]): AllReduceTimes {
+  const milliseconds = iterations.map((iteration) => iteration.milliseconds);
   return {
-    iterations: milliseconds.length,
+    iterations: iterations.length,
     p50: quantile(milliseconds, 0.5),
     p99: quantile(milliseconds, 0.99),
+    cpuP50: quantile(
+      iterations.map(({ cpuMilliseconds }) => cpuMilliseconds),
+      0.5,
+    ),
   };
+}
+
+function iterationsOf(answers: readonly z.infer<typeof peerAnswerSchema>[]): Iteration[] {
+  const slowest = slowestOf(answers.map(({ milliseconds }) => milliseconds));
+  return slowest.map((milliseconds, iteration) => ({
+    milliseconds,
+    cpuMilliseconds: answers.reduce((sum, answer) => sum + answer.cpuMilliseconds[iteration]!, 0),
+  }));
 }
 
 /** The longest time of each iteration; `timesByRank[rank][iteration]`. */
@@ -104,15 +143,18 @@ class RankFleet {
   readonly #ranks: readonly ChildProcess[];
   #step = 0;
 
-  static async start(numRanks: number): Promise<RankFleet> {
+  static async start(numRanks: number, transport: Transport): Promise<RankFleet> {
+    const sums = transport !== 'sockets, no sum';
     const ranks = Array.from({ length: numRanks }, () => fork(RANK_PROGRAM));
     try {
       const members: MemberAddress[] = [];
       for (const [rank, answer] of (await Promise.all(ranks.map(answerOf))).entries()) {
         assert(answer.type === 'bound', `a rank begins with its address, not with ${answer.type}`);
-        members.push({ incarnation: `rank-${rank}`, worker: `rank-${rank}`, peerEndpoint: answer.endpoint });
+        const { peerEndpoint, peerMemory } = answer.address;
+        const name = { incarnation: `rank-${rank}`, worker: `rank-${rank}` };
+        members.push({ ...name, peerEndpoint, peerMemory: transport === 'memory' ? peerMemory : null });
       }
-      for (const [rank, child] of ranks.entries()) tell(child, { type: 'join', rank, members });
+      for (const [rank, child] of ranks.entries()) tell(child, { type: 'join', rank, members, sums });
       return new RankFleet(ranks);
     } catch (error) {
       for (const child of ranks) child.kill();
@@ -124,21 +166,22 @@ class RankFleet {
     this.#ranks = ranks;
   }
 
-  /** Milliseconds of each counted iteration. Rejects if a sum is wrong or ranks disagree. */
-  async measure(floats: number, warmup: number, iterations: number): Promise<number[]> {
-    const slowest: number[] = [];
+  /** Each counted iteration. Rejects if a sum is wrong or ranks disagree. */
+  async measure(floats: number, warmup: number, iterations: number): Promise<Iteration[]> {
+    const measured: Iteration[] = [];
     for (let iteration = 0; iteration < warmup + iterations; iteration += 1) {
-      const milliseconds = await this.#reduce(floats);
-      if (iteration >= warmup) slowest.push(milliseconds);
+      const one = await this.#reduce(floats);
+      if (iteration >= warmup) measured.push(one);
     }
-    return slowest;
+    return measured;
   }
 
-  async #reduce(floats: number): Promise<number> {
+  async #reduce(floats: number): Promise<Iteration> {
     this.#step += 1;
     const step = this.#step;
     const answers = this.#ranks.map(answerOf);
-    for (const child of this.#ranks) tell(child, { type: 'reduce', step, floats });
+    const startAt = String(process.hrtime.bigint() + START_AHEAD_NS);
+    for (const child of this.#ranks) tell(child, { type: 'reduce', step, floats, startAt });
     const results = (await Promise.all(answers)).map((answer) => {
       assert(answer.type === 'reduced', `a rank ends with its time, not with ${answer.type}`);
       return answer;
@@ -146,7 +189,10 @@ class RankFleet {
     if (new Set(results.map(({ digest }) => digest)).size > 1) {
       throw new Error(`all-reduce ${step}: the ranks hold different sums`);
     }
-    return Math.max(...results.map(({ milliseconds }) => milliseconds));
+    return {
+      milliseconds: Math.max(...results.map(({ milliseconds }) => milliseconds)),
+      cpuMilliseconds: results.reduce((sum, { cpuMilliseconds }) => sum + cpuMilliseconds, 0),
+    };
   }
 
   close(): void {

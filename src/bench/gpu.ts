@@ -7,13 +7,13 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Command, InvalidArgumentError } from 'commander';
-import { LockstepError, messageOf } from '../base/index.ts';
+import { type Column, LockstepError, messageOf, renderTable } from '../base/index.ts';
 import { ENGINE_NAMES, type EngineName, PRESETS } from '../config/index.ts';
 import { loadEngine, probeEngine, settleEngine } from '../engine/index.ts';
 import { measureMatMul } from './gpu/mat-mul.ts';
-import { type GpuFigures, measureTraining, type TrainingSize } from './gpu/training.ts';
 import { measureTorch, type TorchFigures } from './gpu/torch.ts';
-import { type Column, formatFigure, NOT_MEASURED, renderTable } from './table.ts';
+import { type GpuFigures, measureTraining, type TrainingSize } from './gpu/training.ts';
+import { formatFigure, NOT_MEASURED } from './table.ts';
 
 const RESULTS = fileURLToPath(new URL('../../bench/results/', import.meta.url));
 
@@ -75,10 +75,13 @@ async function benchmark({ engine: asked, device, allowSoftware, rows }: Flags):
   const { model, tokens, repeats, matMulSide, rows: usual } = probe.isGpu ? FULL : TINY;
   const engine = await loadEngine(name, { threads: 1, device: device ?? null });
   say(`engine ${name}: ${engine.version}`);
-  if (!probe.isGpu) say('no graphics card: a tiny model, to prove that this runs; the figures say nothing about a card');
+  if (!probe.isGpu)
+    say('no graphics card: a tiny model, to prove that this runs; the figures say nothing about a card');
 
   const peak = await measureMatMul(engine.tf, matMulSide, repeats);
-  say(`matrix product ${matMulSide}^3 in float32: ${formatFigure(peak / 1e9)} GFLOP/s, the peak that shares refer to`);
+  say(
+    `matrix product ${matMulSide}^3 in float32: ${formatFigure(peak / 1e9)} GFLOP/s, the peak that shares refer to`,
+  );
   const figures: GpuFigures[] = [];
   for (const batchSize of rows ?? usual) {
     const size: TrainingSize = { model, batchSize, tokens, repeats };
@@ -109,9 +112,10 @@ function report(figures: readonly GpuFigures[], peak: number, torch: TorchFigure
     ...['GFLOP/s in products', 'share of peak', 'device MiB', 'torch f32', 'torch bf16'].map(right),
   ];
   const peer = (precision: 'float32' | 'bfloat16', batchSize: number): string => {
-    const found = 'reason' in torch ? undefined : torch.figures.find(
-      (other) => other.precision === precision && other.batchSize === batchSize,
-    );
+    const found =
+      'reason' in torch
+        ? undefined
+        : torch.figures.find((other) => other.precision === precision && other.batchSize === batchSize);
     return found === undefined ? NOT_MEASURED : formatFigure(found.tokensPerSecond);
   };
   const rows = figures.map((of) => {
@@ -128,13 +132,20 @@ function report(figures: readonly GpuFigures[], peak: number, torch: TorchFigure
     ];
   });
   for (const line of renderTable(columns, rows)) say(line);
-  say('tokens are target slots; compute is what a gradient takes beyond reading it back; first includes shader compilation');
-  say('reason' in torch ? `PyTorch: not measured, ${torch.reason}` : `PyTorch ${torch.version} on ${torch.device}, tokens/s`);
+  say(
+    'tokens are target slots; compute is what a gradient takes beyond reading it back; first includes shader compilation',
+  );
+  say(
+    'reason' in torch
+      ? `PyTorch: not measured, ${torch.reason}`
+      : `PyTorch ${torch.version} on ${torch.device}, tokens/s`,
+  );
 }
 
 function sizes(text: string): readonly number[] {
   const values = text.split(',').map(Number);
-  if (values.some((value) => !Number.isInteger(value) || value < 1)) throw new InvalidArgumentError('expected sizes as 8,16');
+  if (values.some((value) => !Number.isInteger(value) || value < 1))
+    throw new InvalidArgumentError('expected sizes as 8,16');
   return values;
 }
 

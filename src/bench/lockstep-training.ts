@@ -3,6 +3,7 @@
  * a listener that notes when each step was committed and where the workers say the time went.
  */
 import { randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { mkdtemp } from 'node:fs/promises';
 import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
@@ -41,18 +42,27 @@ interface Commit {
   readonly settlementBefore: number | null;
 }
 
-/** Trains through the workload once; the measured steps in order. Rejects if the run does not complete. */
+export interface TrainedRun {
+  /** The measured ones, in order. */
+  readonly steps: readonly TrainedStep[];
+  /** Largest resident memory of a worker up to the last commit, shared vectors included; null where no /proc tells. */
+  readonly peakBytes: number | null;
+}
+
+/** Trains through the workload once. Rejects if the run does not complete. */
 export async function trainLockstep(
   workload: Workload,
   numWorkers: number,
   folder: string,
-): Promise<TrainedStep[]> {
+): Promise<TrainedRun> {
   const { config, datasetSha256, tokenizerJson } = workload;
   const dir = await mkdtemp(join(folder, 'run-'));
   const redis = await startPrivateRedis();
   try {
     const run = await openRun({ dir, config, datasetSha256, tokenizerJson, resume: false });
     const commits: Commit[] = [];
+    let workers: readonly LocalProcess[] = [];
+    let peakBytes: number | null = null;
     const token = randomBytes(32).toString('hex');
     const coordinator = await Coordinator.start({
       run,
@@ -70,6 +80,7 @@ export async function trainLockstep(
       listener: {
         onCommitted({ step, tokens, lossSum }, state) {
           const times = [...state.workers.values()].flatMap((worker) => worker.times ?? []);
+          peakBytes = maxOf([peakBytes, ...workers.map(({ pid }) => peakBytesOf(pid))]);
           commits.push({
             step,
             tokens,
@@ -82,7 +93,7 @@ export async function trainLockstep(
       },
       version: lockstepVersion(),
     });
-    const workers = Array.from({ length: numWorkers }, (_, index) =>
+    workers = Array.from({ length: numWorkers }, (_, index) =>
       startLocalWorker({
         name: `worker-${index}`,
         links: ['--coordinator', coordinator.endpoint],
@@ -99,10 +110,26 @@ export async function trainLockstep(
       await coordinator.close();
       await Promise.all(workers.map((worker) => worker.ended));
     }
-    return measuredSteps(commits, workload.options.warmupSteps);
+    return { steps: measuredSteps(commits, workload.options.warmupSteps), peakBytes };
   } finally {
     await redis.stop();
   }
+}
+
+/** Of a process that runs, from Linux's account of it. */
+function peakBytesOf(pid: number): number | null {
+  try {
+    const [, kibibytes] = /^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8')) ?? [];
+    return kibibytes === undefined ? null : Number(kibibytes) * 1024;
+  } catch {
+    // Another system, or the process has just ended.
+    return null;
+  }
+}
+
+function maxOf(values: readonly (number | null)[]): number | null {
+  const known = values.filter((value) => value !== null);
+  return known.length === 0 ? null : Math.max(...known);
 }
 
 /** Rejects once a worker has ended by itself; what the others do then is not what was to be measured. */

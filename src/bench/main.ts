@@ -11,10 +11,12 @@ import { fileURLToPath } from 'node:url';
 import { Command } from 'commander';
 import { LockstepError, messageOf } from '../base/index.ts';
 import { type AllReduceFigures, type AllReduceOptions, compareAllReduce } from './all-reduce.ts';
+import { type GenerationFigures, measureGeneration, reportGeneration } from './generation.ts';
 import { describeLoad, describeMachine, type MachineLoad, measureLoad } from './machine.ts';
 import {
   reportAllReduce,
   reportFaultTolerance,
+  reportMemory,
   reportPhases,
   reportTokenizing,
   reportTraining,
@@ -26,22 +28,33 @@ import { compareTraining, type TrainingFigures } from './training.ts';
 import { createWorkload, type WorkloadOptions } from './workload.ts';
 
 const RESULTS = fileURLToPath(new URL('../../bench/results/', import.meta.url));
-const WORKER_COUNTS = [1, 2];
+/** A preset's own sizes, alone and with one worker to each of two cores. */
+const WHOLE = {
+  microBatches: null,
+  microBatchSize: null,
+  sequenceLength: null,
+  workerCounts: [1, 2],
+} as const;
 const REDUCED_BYTES = [4e6, 40e6];
 const STREAM_BYTES = 2 ** 28;
 const STREAM_ROUNDS = 5;
 const TOKENIZING_ROUNDS = 7;
+const GENERATION_ROUNDS = 15;
 
 interface Plan {
   readonly workloads: readonly WorkloadOptions[];
   readonly allReduce: readonly AllReduceOptions[];
 }
 
-/** About ten minutes on two free cores. */
+/** About fifteen minutes on two free cores; of `base` the shapes, with few and short micro-batches. */
 const FULL: Plan = {
   workloads: [
-    { preset: 'tiny', vocabSize: 2000, microBatches: null, warmupSteps: 4, measuredSteps: 12, rounds: 3 },
-    { preset: 'small', vocabSize: 8000, microBatches: null, warmupSteps: 1, measuredSteps: 3, rounds: 2 },
+    { ...WHOLE, preset: 'tiny', vocabSize: 2000, warmupSteps: 4, measuredSteps: 12, rounds: 3 },
+    { ...WHOLE, preset: 'small', vocabSize: 8000, warmupSteps: 1, measuredSteps: 3, rounds: 2 },
+    {
+      ...{ preset: 'base', vocabSize: 50_265, microBatches: 2, microBatchSize: 4, sequenceLength: 128 },
+      ...{ warmupSteps: 1, measuredSteps: 2, rounds: 2, workerCounts: [1] },
+    },
   ],
   allReduce: [
     { numRanks: 2, sizes: REDUCED_BYTES, rounds: 5, iterationsPerRound: 20, warmup: 3 },
@@ -52,8 +65,16 @@ const FULL: Plan = {
 /** About three minutes on two free cores; a quarter of the micro-batches for `small`. */
 const QUICK: Plan = {
   workloads: [
-    { preset: 'tiny', vocabSize: 2000, microBatches: null, warmupSteps: 2, measuredSteps: 5, rounds: 2 },
-    { preset: 'small', vocabSize: 8000, microBatches: 4, warmupSteps: 1, measuredSteps: 2, rounds: 2 },
+    { ...WHOLE, preset: 'tiny', vocabSize: 2000, warmupSteps: 2, measuredSteps: 5, rounds: 2 },
+    {
+      ...WHOLE,
+      preset: 'small',
+      vocabSize: 8000,
+      microBatches: 4,
+      warmupSteps: 1,
+      measuredSteps: 2,
+      rounds: 2,
+    },
   ],
   allReduce: [
     { numRanks: 2, sizes: REDUCED_BYTES, rounds: 3, iterationsPerRound: 10, warmup: 2 },
@@ -71,6 +92,7 @@ interface Findings {
   readonly allReduce: AllReduceFigures[];
   rawStream: Awaited<ReturnType<typeof measureStream>> | null;
   tokenizing: TokenizingFigures | null;
+  generation: GenerationFigures | null;
 }
 
 const say = (line: string) => process.stdout.write(`${line}\n`);
@@ -78,7 +100,7 @@ const note = (line: string) => process.stderr.write(`bench: ${line}\n`);
 
 const program = new Command('bench')
   .description("measure Lockstep beside PyTorch and Hugging Face's tokenizers on this machine")
-  .option('--quick', 'about three minutes instead of ten')
+  .option('--quick', 'about three minutes instead of fifteen, without base')
   .option('--json <file>', 'where the figures are kept (default: bench/results/DATE.json)')
   .action(async (flags: { quick?: boolean; json?: string }) => {
     try {
@@ -112,12 +134,14 @@ async function bench(quick: boolean, jsonFile: string | null): Promise<void> {
       allReduce: [],
       rawStream: null,
       tokenizing: null,
+      generation: null,
     };
     say(`Lockstep benchmark${quick ? ' (quick)' : ''}, ${findings.startedAt}, ${findings.machine}`);
     say(torch.available ? `peer: torch ${torch.version}` : `skipped: PyTorch: ${torch.reason}`);
     await benchTraining(plan, findings, folder);
     await benchAllReduce(plan, findings, folder);
     await benchTokenizing(findings);
+    await benchGeneration(findings);
     await keep(findings, jsonFile);
   } finally {
     process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
@@ -131,11 +155,12 @@ async function benchTraining(plan: Plan, findings: Findings, folder: string): Pr
   for (const options of plan.workloads) {
     const workload = await createWorkload(options, folder);
     say(workload.description);
-    for (const workers of WORKER_COUNTS) {
+    for (const workers of options.workerCounts) {
       training.push(await compareTraining(workload, workers, { torch, folder, note }));
     }
   }
-  const tables = [reportTraining(training), reportPhases(training), reportFaultTolerance(training)];
+  const reports = [reportTraining, reportPhases, reportFaultTolerance, reportMemory];
+  const tables = reports.map((report) => report(training));
   for (const lines of tables) for (const line of ['', ...lines]) say(line);
 }
 
@@ -155,6 +180,13 @@ async function benchTokenizing(findings: Findings): Promise<void> {
   await sayLoad('tokenizing', findings);
   findings.tokenizing = await compareTokenizing(TOKENIZING_ROUNDS, note);
   for (const line of reportTokenizing(findings.tokenizing)) say(line);
+}
+
+async function benchGeneration(findings: Findings): Promise<void> {
+  say('');
+  await sayLoad('generation', findings);
+  findings.generation = await measureGeneration(GENERATION_ROUNDS);
+  for (const line of reportGeneration(findings.generation)) say(line);
 }
 
 async function sayLoad(part: string, findings: Findings): Promise<void> {

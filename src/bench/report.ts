@@ -1,7 +1,8 @@
 /** The benchmark's findings as lines for a terminal. Pure; what was not measured is not printed. */
+import { type Column, renderTable } from '../base/index.ts';
 import type { AllReduceFigures, AllReduceTimes } from './all-reduce.ts';
 import type { Summary } from './statistics.ts';
-import { type Column, formatFigure, formatRatio, formatSummary, NOT_MEASURED, renderTable } from './table.ts';
+import { formatFigure, formatRatio, formatSummary, NOT_MEASURED } from './table.ts';
 import type { TokenizingFigures } from './tokenizing.ts';
 import type { PhaseFigures, TrainingFigures } from './training.ts';
 
@@ -71,18 +72,41 @@ export function reportFaultTolerance(figures: readonly TrainingFigures[]): strin
   ];
 }
 
+export function reportMemory(figures: readonly TrainingFigures[]): string[] {
+  const rows = figures.flatMap(({ preset, workers, memory }) =>
+    memory === null
+      ? []
+      : [
+          [
+            preset,
+            String(workers),
+            formatFigure(memory.bytes / 2 ** 20),
+            formatFigure(memory.timesParameters),
+          ],
+        ],
+  );
+  if (rows.length === 0) return [];
+  return [
+    "peak resident memory of a worker, with Node.js, engine and activations; times: as a multiple of the parameters' bytes",
+    ...renderTable([left('preset'), right('workers'), right('MiB'), right('times')], rows),
+  ];
+}
+
 export function reportAllReduce(
   figures: readonly AllReduceFigures[],
   stream: Summary | null,
   numCores: number,
 ): string[] {
   const times = (value: AllReduceTimes | null) =>
-    value === null ? [NOT_MEASURED, NOT_MEASURED] : [formatFigure(value.p50), formatFigure(value.p99)];
+    value === null
+      ? [NOT_MEASURED, NOT_MEASURED, NOT_MEASURED]
+      : [value.p50, value.p99, value.cpuP50].map(formatFigure);
   const rate = (bytes: number, value: AllReduceTimes | null) =>
     value === null ? NOT_MEASURED : formatFigure(bytes / 1e6 / value.p50);
-  const rows = figures.map(({ numRanks, bytes, lockstep, peer, ratio }) => [
+  const rows = figures.map(({ numRanks, bytes, transport, lockstep, peer, ratio }) => [
     `${bytes / 1e6} MB`,
     String(numRanks),
+    transport,
     String(lockstep.iterations),
     ...times(lockstep),
     rate(bytes, lockstep),
@@ -92,17 +116,21 @@ export function reportAllReduce(
     numRanks > numCores ? 'more processes than cores' : '',
   ]);
   return [
-    'all-reduce of float32: milliseconds of the slowest rank, GB/s = bytes / p50; ratio above 1: Lockstep is faster',
+    'all-reduce of float32: milliseconds of the slowest rank, cpu of all ranks together, GB/s = bytes / p50; ratio above 1: Lockstep is faster',
+    "memory: as between workers of one host; sockets: TCP, as between hosts; gloo's are TCP. Lockstep's include cover check, digest and norm",
     ...renderTable(
       [
         left('size'),
         right('processes'),
+        left('through'),
         right('runs'),
         right('lockstep p50'),
         right('p99'),
+        right('cpu'),
         right('GB/s'),
         right('gloo p50'),
         right('p99'),
+        right('cpu'),
         right('GB/s'),
         right('ratio'),
         left(''),

@@ -1,6 +1,6 @@
 /**
- * PyTorch for the peers, in a virtual environment of its own that outlives the benchmark. It is a
- * stranger to the product: whatever goes wrong here is a line that says why the peers are skipped.
+ * PyTorch and transformers for the peers and for tests of parity, in a virtual environment of its own that outlives
+ * them. It is a stranger to the product: whatever goes wrong here is a line that says why the peers are skipped.
  */
 import { execFile } from 'node:child_process';
 import { mkdir, rm } from 'node:fs/promises';
@@ -8,12 +8,14 @@ import { join } from 'node:path';
 import { messageOf } from '../base/index.ts';
 import { cacheFolder } from '../cli/index.ts';
 
-const PACKAGES = ['torch', 'numpy'];
+const PACKAGES = ['torch', 'numpy', 'transformers', 'safetensors'];
 const INSTALL_LIMIT_MS = 15 * 60_000;
 const TRIAL_LIMIT_MS = 60_000;
 /** What the peers need of it, and its version in one line. */
 const TRIAL =
-  'import torch, torch.distributed as d; assert d.is_gloo_available(), "torch has no gloo"; print(torch.__version__)';
+  'import torch, torch.distributed as d; assert d.is_gloo_available(), "torch has no gloo"; ' +
+  'import importlib.util as u; lacking = [p for p in ("numpy", "transformers", "safetensors") if u.find_spec(p) is None]; ' +
+  'assert not lacking, lacking; print(torch.__version__)';
 
 export type TorchEnvironment =
   | { readonly available: true; readonly python: string; readonly version: string }
@@ -21,13 +23,18 @@ export type TorchEnvironment =
 
 export type AvailableTorch = Extract<TorchEnvironment, { available: true }>;
 
+/** The environment that is there; nothing is installed. */
+export function findTorch(): Promise<TorchEnvironment> {
+  return trial(join(environmentFolder(), 'bin', 'python'));
+}
+
 /** Takes the environment that is there, or makes it; `note` is told before anything slow. */
 export async function ensureTorch(note: (line: string) => void): Promise<TorchEnvironment> {
-  const folder = join(cacheFolder(), 'bench-venv');
+  const folder = environmentFolder();
   const python = join(folder, 'bin', 'python');
   const present = await trial(python);
   if (present.available) return present;
-  note(`installing ${PACKAGES.join(' and ')} with pip into ${folder}, once`);
+  note(`installing ${PACKAGES.join(', ')} with pip into ${folder}, once`);
   try {
     await rm(folder, { recursive: true, force: true });
     await mkdir(cacheFolder(), { recursive: true });
@@ -38,6 +45,10 @@ export async function ensureTorch(note: (line: string) => void): Promise<TorchEn
     return { available: false, reason: messageOf(error) };
   }
   return trial(python);
+}
+
+function environmentFolder(): string {
+  return join(cacheFolder(), 'bench-venv');
 }
 
 async function trial(python: string): Promise<TorchEnvironment> {

@@ -26,6 +26,13 @@ export interface PhaseFigures extends Omit<PhaseTimes, 'wait'> {
   readonly step: number;
 }
 
+/** Peak resident memory of the largest worker. */
+export interface MemoryFigures {
+  readonly bytes: number;
+  /** As a multiple of the parameters' bytes. */
+  readonly timesParameters: number;
+}
+
 export interface TrainingFigures {
   readonly preset: string;
   readonly workers: number;
@@ -41,6 +48,7 @@ export interface TrainingFigures {
   /** Medians, in milliseconds. */
   readonly phases: PhaseFigures | null;
   readonly faultTolerance: FaultToleranceFigures | null;
+  readonly memory: MemoryFigures | null;
   /** Why there is no peer. */
   readonly skipped: string | null;
 }
@@ -66,11 +74,14 @@ export async function compareTraining(
   const { preset, rounds } = workload.options;
   const ours: TrainedStep[] = [];
   const theirs: MeasuredStep[] = [];
+  const peaks: number[] = [];
   let skipped = context.torch.available ? null : context.torch.reason;
   for (let round = 1; round <= rounds; round += 1) {
     const place = `${preset}, ${workers === 1 ? '1 worker' : `${workers} workers`}, round ${round} of ${rounds}`;
     context.note(`${place}: Lockstep`);
-    ours.push(...(await trainLockstep(workload, workers, context.folder)));
+    const { steps, peakBytes } = await trainLockstep(workload, workers, context.folder);
+    ours.push(...steps);
+    if (peakBytes !== null) peaks.push(peakBytes);
     if (skipped !== null) continue;
     context.note(`${place}: PyTorch`);
     try {
@@ -97,8 +108,15 @@ export async function compareTraining(
       ours.map(({ milliseconds }) => milliseconds),
       measureDigests(workload.numParameters),
     ),
+    memory: memoryOf(peaks, workload.numParameters * 4),
     skipped,
   };
+}
+
+function memoryOf(peaks: readonly number[], parameterBytes: number): MemoryFigures | null {
+  if (peaks.length === 0) return null;
+  const bytes = Math.max(...peaks);
+  return { bytes, timesParameters: bytes / parameterBytes };
 }
 
 async function trainPeer(

@@ -21,11 +21,16 @@ export interface WorkloadOptions {
   readonly vocabSize: number;
   /** Of one step (M); null takes the preset's. */
   readonly microBatches: number | null;
+  /** Sequences of a micro-batch, and tokens of one at most; null takes the preset's. */
+  readonly microBatchSize: number | null;
+  readonly sequenceLength: number | null;
   /** Steps at the start that are not counted. */
   readonly warmupSteps: number;
   readonly measuredSteps: number;
   /** How often the two systems take turns. */
   readonly rounds: number;
+  /** How many processes train together, one figure for each. */
+  readonly workerCounts: readonly number[];
 }
 
 export interface Workload {
@@ -42,12 +47,12 @@ export interface Workload {
 }
 
 export async function createWorkload(options: WorkloadOptions, folder: string): Promise<Workload> {
-  const { preset, vocabSize, microBatches, warmupSteps, measuredSteps } = options;
+  const { preset, vocabSize, microBatches, microBatchSize, sequenceLength } = options;
   const dataDir = join(folder, `data-${preset}`);
   await prepareDataset({ inputs: [CORPUS], outDir: dataDir, vocabSize });
   const dataset = await openDataset(dataDir);
   try {
-    const steps = warmupSteps + measuredSteps;
+    const steps = options.warmupSteps + options.measuredSteps;
     const tensorflow = await probeEngine('tensorflow');
     const config = resolveConfig({
       flags: {
@@ -55,7 +60,8 @@ export async function createWorkload(options: WorkloadOptions, folder: string): 
         steps,
         engine: tensorflow.available ? 'tensorflow' : 'wasm',
         model: { vocabSize: dataset.vocabSize },
-        step: { microBatches: microBatches ?? undefined },
+        data: { sequenceLength: sequenceLength ?? undefined },
+        step: { microBatches: microBatches ?? undefined, microBatchSize: microBatchSize ?? undefined },
         // One checkpoint, after the last step that is timed.
         checkpoint: { every: steps },
       },

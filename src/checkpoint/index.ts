@@ -4,6 +4,7 @@ export {
   encodeTensorHeader,
   FLOAT_BYTES,
   parseTensorHeader,
+  parseTensorIndex,
   type TensorHeader,
   type TensorMetadata,
 } from './safetensors.ts';
@@ -16,5 +17,5 @@ export {
 } from './search.ts';
 export { checkpointName } from './sections.ts';
 export { CheckpointStore } from './store.ts';
-export { TensorFile } from './tensor-file.ts';
+export { readAll, readHeaderBytes, TensorFile } from './tensor-file.ts';
 export type { CheckpointWriter } from './writer.ts';

@@ -86,39 +86,63 @@ export function tensorHeaderBytes(prefix: Uint8Array, fileBytes: number, path: s
 }
 
 /**
- * Reads the header from a file's first bytes (at least `tensorHeaderBytes` of them) and checks it
+ * Reads the header of a float32 file from its first bytes (at least `tensorHeaderBytes` of them) and checks it
  * against the file's size. Throws CHECKPOINT_INVALID, naming `path` and the tensor.
  */
 export function parseTensorHeader(prefix: Uint8Array, fileBytes: number, path: string): TensorHeader {
+  const { tensors, metadata, dataStart } = parseTensorIndex(prefix, fileBytes, path, { F32: FLOAT_BYTES });
+  const layout = tensors.map(({ name, shape, first, last }) => ({
+    ...{ name, shape, offset: first / FLOAT_BYTES, size: (last - first) / FLOAT_BYTES },
+  }));
+  assert(layoutSize(layout) * FLOAT_BYTES === fileBytes - dataStart, 'parsed layout covers the data');
+  return { layout, metadata, dataStart };
+}
+
+/** Where the tensors of a file lie, whatever their types. */
+export interface TensorIndex extends Omit<TensorHeader, 'layout'> {
+  /** In the order of their data, without gaps. */
+  readonly tensors: readonly TensorSpan[];
+}
+
+/** The same for a file with other number types: `types` are those that are allowed, with the bytes of a number. */
+export function parseTensorIndex(
+  prefix: Uint8Array,
+  fileBytes: number,
+  path: string,
+  types: Readonly<Record<string, number>>,
+): TensorIndex {
   const dataStart = tensorHeaderBytes(prefix, fileBytes, path);
   assert(prefix.length >= dataStart, `prefix of ${prefix.length} bytes for a header of ${dataStart}`);
-  const { metadata, tensors } = parseJson(prefix.subarray(LENGTH_BYTES, dataStart), path);
-  const layout = [];
+  const { metadata, tensors } = parseJson(prefix.subarray(LENGTH_BYTES, dataStart), path, types);
   let end = 0;
-  for (const { name, shape, first, last } of tensors) {
+  for (const { name, first, last } of tensors) {
     if (first < end) throw invalid(path, `tensor "${name}" overlaps the one before it at data byte ${first}`);
     if (first > end)
       throw invalid(path, `data bytes ${end} to ${first}, before tensor "${name}", are unused`);
-    layout.push({ name, shape, offset: first / FLOAT_BYTES, size: (last - first) / FLOAT_BYTES });
     end = last;
   }
   if (dataStart + end !== fileBytes) {
     const fault = dataStart + end > fileBytes ? 'is cut short' : 'has bytes after its last tensor';
     throw invalid(path, `${fault}: ${fileBytes} bytes instead of ${dataStart + end}`);
   }
-  assert(layoutSize(layout) * FLOAT_BYTES === end, 'parsed layout covers the data');
-  return { layout, metadata, dataStart };
+  return { tensors, metadata, dataStart };
 }
 
-interface TensorSpan {
+export interface TensorSpan {
   readonly name: string;
+  /** `F32`, `BF16`, ... */
+  readonly type: string;
   readonly shape: readonly number[];
   /** Data bytes `first` to `last`, exclusive. */
   readonly first: number;
   readonly last: number;
 }
 
-function parseJson(bytes: Uint8Array, path: string): { metadata: TensorMetadata; tensors: TensorSpan[] } {
+function parseJson(
+  bytes: Uint8Array,
+  path: string,
+  types: Readonly<Record<string, number>>,
+): { metadata: TensorMetadata; tensors: TensorSpan[] } {
   if (bytes[0] !== OPENING_BRACE) throw invalid(path, 'header does not begin with "{"');
   let text: string;
   let header: Record<string, unknown>;
@@ -138,7 +162,7 @@ function parseJson(bytes: Uint8Array, path: string): { metadata: TensorMetadata;
       if (!isMetadata(value)) throw invalid(path, `${METADATA_KEY} is not a map of strings`);
       metadata = value;
     } else {
-      tensors.push(parseTensor(name, value, path));
+      tensors.push(parseTensor(name, value, path, types));
     }
   }
   // Ends break the tie of an empty tensor with the one that starts where it lies.
@@ -152,7 +176,12 @@ function isMetadata(value: unknown): value is TensorMetadata {
   return Object.values(value).every((text) => typeof text === 'string');
 }
 
-function parseTensor(name: string, value: unknown, path: string): TensorSpan {
+function parseTensor(
+  name: string,
+  value: unknown,
+  path: string,
+  types: Readonly<Record<string, number>>,
+): TensorSpan {
   const parsed = tensorSchema.safeParse(value);
   if (!parsed.success) {
     const issue = parsed.error.issues[0]!;
@@ -160,13 +189,16 @@ function parseTensor(name: string, value: unknown, path: string): TensorSpan {
   }
   const { dtype, shape, data_offsets } = parsed.data;
   const [first, last] = data_offsets;
-  if (dtype !== 'F32') throw invalid(path, `tensor "${name}" is of type ${dtype}; only F32 can be read`);
-  const bytes = elementsOf(shape) * FLOAT_BYTES;
+  if (!Object.hasOwn(types, dtype)) {
+    const readable = Object.keys(types).join(', ');
+    throw invalid(path, `tensor "${name}" is of type ${dtype}; only ${readable} can be read`);
+  }
+  const bytes = elementsOf(shape) * types[dtype]!;
   if (!Number.isSafeInteger(bytes)) throw invalid(path, `tensor "${name}": shape [${shape}] is too large`);
   if (last - first !== bytes) {
     throw invalid(path, `tensor "${name}": shape [${shape}] takes ${bytes} bytes, not ${last - first}`);
   }
-  return { name, shape, first, last };
+  return { name, type: dtype, shape, first, last };
 }
 
 /** The first key that an object of this (valid) JSON text repeats; `JSON.parse` silently keeps the last. */

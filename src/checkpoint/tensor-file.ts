@@ -1,6 +1,6 @@
 /**
- * One safetensors file open for reading: its header checked at opening, its data read by ranges of
- * floats. Also serves files that no checkpoint of ours holds, such as a model to start from.
+ * One float32 safetensors file open for reading: its header checked at opening, its data read by ranges of
+ * floats.
  * Source of the format: safetensors.ts.
  */
 import { createHash } from 'node:crypto';
@@ -41,10 +41,7 @@ export class TensorFile {
     const handle = await openToRead(path);
     try {
       const { size } = await handle.stat();
-      const length = new Uint8Array(Math.min(LENGTH_BYTES, size));
-      await readAll(handle, length, 0, path);
-      const prefix = new Uint8Array(tensorHeaderBytes(length, size, path));
-      await readAll(handle, prefix, 0, path);
+      const prefix = await readHeaderBytes(handle, size, path);
       return new TensorFile(path, size, parseTensorHeader(prefix, size, path), handle);
     } catch (error) {
       await handle.close();
@@ -93,7 +90,17 @@ export class TensorFile {
   }
 }
 
-async function readAll(handle: FileHandle, target: Uint8Array, position: number, path: string) {
+/** All of a safetensors file before its data. Throws CHECKPOINT_INVALID. */
+export async function readHeaderBytes(handle: FileHandle, fileBytes: number, path: string) {
+  const length = new Uint8Array(Math.min(LENGTH_BYTES, fileBytes));
+  await readAll(handle, length, 0, path);
+  const prefix = new Uint8Array(tensorHeaderBytes(length, fileBytes, path));
+  await readAll(handle, prefix, 0, path);
+  return prefix;
+}
+
+/** Fills `target` from byte `position` of the file; throws CHECKPOINT_INVALID when the disk does not give it. */
+export async function readAll(handle: FileHandle, target: Uint8Array, position: number, path: string) {
   await reading(path, () => readFully(handle, target, position));
 }
 

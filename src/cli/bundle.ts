@@ -40,7 +40,9 @@ async function bundle(output: string): Promise<number> {
   } catch (error) {
     await rm(partial, { force: true });
     if (error instanceof LockstepError) throw error;
-    throw new LockstepError('DISK_FULL', `${output} cannot be written: ${messageOf(error)}`, { cause: error });
+    throw new LockstepError('DISK_FULL', `${output} cannot be written: ${messageOf(error)}`, {
+      cause: error,
+    });
   } finally {
     await rm(staged.parent, { recursive: true, force: true });
   }

@@ -74,7 +74,7 @@ async function coordinate(flags: CoordinatorFlags): Promise<number> {
     // No message of the protocol asks a worker on another host to leave.
     await observer.follow(coordinator);
     const outcome = await coordinator.outcome;
-    observer.ended(outcome);
+    await observer.ended(outcome);
     return exitCodeOf(outcome);
   } catch (error) {
     observer.failed(error, coordinator.state.stateStep);

@@ -1,40 +1,101 @@
 /**
- * `lockstep evaluate RUN`: the loss of the run's checkpoints on the documents that training held out
- * (`data.validationShare`). It reads checkpoints and the data set only, so it may run beside the training and changes
- * nothing in it. The text is noised by place and seed: equal checkpoints get equal numbers, on one engine.
+ * `lockstep evaluate`, in three modes. A RUN with its data set: the loss of its checkpoints on what training held out
+ * (`data.validationShare`). RUNs with --source and --target: the texts that they generate, scored and timed. Files of
+ * --hypotheses with --target: texts from elsewhere, scored (both in evaluate-texts.ts).
+ *
+ * It reads checkpoints and data only, so it may run beside the training and changes nothing in it.
  */
 import { join } from 'node:path';
 import type { Command } from 'commander';
-import { LockstepError, layoutSize, messageOf } from '../base/index.ts';
-import { type CheckpointReader, listCheckpoints, openCheckpoint } from '../checkpoint/index.ts';
-import type { RunConfig } from '../config/index.ts';
-import { CHECKPOINTS_FOLDER, savedConfig } from '../coordinator/index.ts';
-import { type Dataset, openDataset, sampleSpecOf, validationBatch } from '../data/index.ts';
-import { loadEngine } from '../engine/index.ts';
-import { createKernels } from '../kernels/index.ts';
-import { createTrainingModel, type TrainingModel } from '../model/index.ts';
+import { LockstepError, messageOf } from '../base/index.ts';
+import { listCheckpoints } from '../checkpoint/index.ts';
+import { CHECKPOINTS_FOLDER } from '../coordinator/index.ts';
+import { type Validated, ValidationLoss } from '../evaluation/index.ts';
+import { addTextFlags, evaluateModels, scoreFiles, type TextFlags } from './evaluate-texts.ts';
 import { atLeastOne } from './flags.ts';
 import { formatCount, runCommand, say, warn } from './terminal.ts';
 
-interface EvaluateFlags {
-  readonly data: string;
+interface LossFlags {
+  readonly data?: string;
   readonly all?: boolean;
   readonly samples?: number;
 }
 
+type EvaluateFlags = LossFlags & TextFlags;
+
+const MODES = {
+  loss: 'a run and --data alone',
+  generate: 'runs with --source and --target',
+  score: '--hypotheses and --target',
+} as const;
+type Mode = keyof typeof MODES;
+
+/** The flags that not all modes have. */
+const MODES_OF: Readonly<Record<string, readonly Mode[]>> = {
+  data: ['loss', 'generate'],
+  all: ['loss'],
+  samples: ['loss'],
+  target: ['generate', 'score'],
+  limit: ['generate', 'score'],
+  stemming: ['generate', 'score'],
+  wordnet: ['generate', 'score'],
+  json: ['generate', 'score'],
+  exit: ['generate'],
+  threshold: ['generate'],
+  confidence: ['generate'],
+  targetLength: ['generate'],
+  beams: ['generate'],
+  batchSize: ['generate'],
+  latencyTexts: ['generate'],
+  engine: ['generate'],
+  output: ['generate'],
+};
+
 export function addEvaluateCommand(program: Command): void {
-  program
-    .command('evaluate')
-    .description('loss of the newest checkpoint on the documents held out for validation')
-    .argument('<run>', 'folder of the run')
-    .requiredOption('--data <dir>', "the run's data set")
-    .option('--all', 'every checkpoint that is kept, oldest first')
-    .option('--samples <n>', 'only the first so many validation samples', atLeastOne)
-    .action((run: string, flags: EvaluateFlags) => runCommand(() => evaluate(run, flags)));
+  addTextFlags(
+    program
+      .command('evaluate')
+      .description('loss of a run on what it held out, or scores and speed of the texts that models generate')
+      .argument('[runs...]', 'folder of the run; several models with --source')
+      .option('--data <dir>', "the run's data set")
+      .option('--all', 'loss: every checkpoint that is kept, oldest first')
+      .option('--samples <n>', 'loss: only the first so many validation samples', atLeastOne),
+  ).action((runs: string[], flags: EvaluateFlags, command: Command) =>
+    runCommand(() => evaluate(runs, flags, command)),
+  );
 }
 
-async function evaluate(run: string, flags: EvaluateFlags): Promise<number> {
-  const config = await savedConfig(run);
+async function evaluate(runs: readonly string[], flags: EvaluateFlags, command: Command): Promise<number> {
+  const mode = flags.hypotheses !== undefined ? 'score' : flags.source !== undefined ? 'generate' : 'loss';
+  for (const [name, modes] of Object.entries(MODES_OF)) {
+    if (command.getOptionValueSource(name) !== 'cli' || modes.includes(mode)) continue;
+    const { long } = command.options.find((option) => option.attributeName() === name)!;
+    throw refused(`${long} goes with ${modes.map((one) => MODES[one]).join(', or with ')}`);
+  }
+  switch (mode) {
+    case 'score':
+      if (runs.length > 0 || flags.source !== undefined) {
+        throw refused('--hypotheses are texts that are there already: leave out the runs and --source');
+      }
+      return scoreFiles(flags);
+    case 'generate':
+      if (runs.length === 0) throw refused('no run is named to generate from --source');
+      return evaluateModels(runs, flags);
+    case 'loss': {
+      const [run, ...more] = runs;
+      if (run === undefined) throw refused('name a run, or texts with --hypotheses and --target');
+      if (more.length > 0) throw refused('the loss is that of one run; several are compared with --source');
+      if (flags.data === undefined) throw refused(`--data is missing: the data set of ${run}`);
+      return evaluateLoss(run, flags.data, flags);
+    }
+  }
+}
+
+function refused(message: string): LockstepError {
+  return new LockstepError('CONFIG_INVALID', message);
+}
+
+async function evaluateLoss(run: string, data: string, flags: LossFlags): Promise<number> {
   const listed = await listCheckpoints(join(run, CHECKPOINTS_FOLDER));
   const whole = listed.filter((listing) => listing.state === 'complete');
   for (const listing of listed) {
@@ -42,80 +103,40 @@ async function evaluate(run: string, flags: EvaluateFlags): Promise<number> {
       warn(`checkpoint of step ${listing.step} passed over: ${listing.reason}`);
   }
   const newest = whole.at(-1);
-  if (config === null || newest === undefined) {
+  if (newest === undefined) {
     throw new LockstepError(
       'CHECKPOINT_INVALID',
       `${run} holds no valid checkpoint: is it the folder given to --run?`,
     );
   }
-  const dataset = await openDataset(flags.data, { expectedSha256: newest.manifest.datasetSha256 });
+  const validation = await ValidationLoss.open(run, data);
   try {
-    const samples = await dataset.samples(sampleSpecOf(config.data, 'validation'));
-    const count = Math.min(samples.count, flags.samples ?? samples.count);
-    const { tf } = await loadEngine(config.engine, { threads: 1 });
-    const { model: shape, objective } = config;
-    const { specialIds } = dataset.manifest;
-    const model = createTrainingModel({
-      tf,
-      model: shape,
-      objective,
-      specialIds,
-      dropoutMasks: createKernels(),
-    });
-    try {
-      const wanted = flags.all === true ? whole : [newest];
-      for (const { dir, step } of wanted) {
-        if (!(await loadParameters(model, dir, step))) continue;
-        const { lossSum, tokens } = await lossOf(model, dataset, config, count);
-        const loss = lossSum / tokens;
-        say(
-          `step ${formatCount(step)}  loss ${loss.toFixed(4)}  perplexity ${Math.exp(loss).toFixed(1)}  ` +
-            `${formatCount(tokens)} tokens in ${formatCount(count)} samples`,
-        );
-      }
-    } finally {
-      model.dispose();
+    for (const { step } of flags.all === true ? whole : [newest]) {
+      const validated = await lossUnlessDamaged(validation, step, flags.samples ?? null);
+      if (validated === null) continue;
+      const { loss, tokens, samples } = validated;
+      say(
+        `step ${formatCount(step)}  loss ${loss.toFixed(4)}  perplexity ${Math.exp(loss).toFixed(1)}  ` +
+          `${formatCount(tokens)} tokens in ${formatCount(samples)} samples`,
+      );
     }
-    return 0;
   } finally {
-    dataset.close();
+    validation.close();
   }
+  return 0;
 }
 
-/** False where the checkpoint is damaged or was deleted meanwhile by the run, which is said. */
-async function loadParameters(model: TrainingModel, dir: string, step: number): Promise<boolean> {
-  let checkpoint: CheckpointReader | null = null;
+/** Null where the checkpoint is damaged or was deleted meanwhile by the run, which is said. */
+async function lossUnlessDamaged(
+  validation: ValidationLoss,
+  step: number,
+  samples: number | null,
+): Promise<Validated | null> {
   try {
-    checkpoint = await openCheckpoint(dir);
-    await checkpoint.verify();
-    const parameters = new Float32Array(layoutSize(model.layout));
-    await checkpoint.read('parameters', 0, new Uint8Array(parameters.buffer));
-    model.setParameters(parameters);
-    return true;
+    return await validation.of(step, samples);
   } catch (error) {
     if (!(error instanceof LockstepError) || error.code !== 'CHECKPOINT_INVALID') throw error;
     warn(`checkpoint of step ${step} passed over: ${messageOf(error)}`);
-    return false;
-  } finally {
-    await checkpoint?.close();
+    return null;
   }
-}
-
-/** Summed over the first `count` validation samples, in nats. */
-async function lossOf(
-  model: TrainingModel,
-  dataset: Dataset,
-  { seed, data, step }: RunConfig,
-  count: number,
-): Promise<{ lossSum: number; tokens: number }> {
-  let lossSum = 0;
-  let tokens = 0;
-  for (let first = 0; first < count; first += step.microBatchSize) {
-    const size = Math.min(step.microBatchSize, count - first);
-    const batch = await validationBatch(dataset, first, size, seed, data);
-    const result = await model.evaluate(batch);
-    lossSum += result.lossSum;
-    tokens += result.realTokens;
-  }
-  return { lossSum, tokens };
 }

@@ -18,6 +18,7 @@ export interface RunFlags extends ConfigFlags {
   readonly data: string;
   readonly run: string;
   readonly resume?: boolean;
+  readonly from?: string;
 }
 
 export function addConfigFlags(command: Command): Command {
@@ -44,7 +45,9 @@ export function addRunFlags(command: Command): Command {
     command
       .requiredOption('--data <dir>', 'data set made by `lockstep prepare`')
       .requiredOption('--run <dir>', 'folder of the run: commit log and checkpoints'),
-  ).option('--resume', 'go on with the run in --run from its newest valid checkpoint');
+  )
+    .option('--resume', 'go on with the run in --run from its newest valid checkpoint')
+    .option('--from <path>', 'weights to start from: a model folder (Hugging Face), a run, or a checkpoint');
 }
 
 export function wholeNumber(text: string): number {

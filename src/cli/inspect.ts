@@ -1,7 +1,6 @@
 /** `lockstep inspect DATA`: what a data set holds and what the model will see of it, here or as a page. */
-import { renameSync, rmSync, writeFileSync } from 'node:fs';
 import type { Command } from 'commander';
-import { LockstepError, messageOf } from '../base/index.ts';
+import { LockstepError } from '../base/index.ts';
 import { readConfigFile, resolveConfig } from '../config/index.ts';
 import { savedConfig } from '../coordinator/index.ts';
 import { inspectDataset, openDataset, settledDataConfig } from '../data/index.ts';
@@ -9,6 +8,7 @@ import { addConfigFlags, atLeastOne, type ConfigFlags, configTreeOf } from './fl
 import { inspectionPage } from './inspect-page.ts';
 import { inspectionLines } from './inspect-report.ts';
 import { runCommand, say } from './terminal.ts';
+import { writeWhole } from './whole-file.ts';
 
 interface InspectFlags extends ConfigFlags {
   readonly run?: string;
@@ -41,27 +41,11 @@ async function inspect(dir: string, flags: InspectFlags): Promise<number> {
     const inspection = await inspectDataset(dataset, data, seed, flags.samples);
     if (flags.html === undefined) for (const line of inspectionLines(dir, inspection)) say(line);
     else {
-      writeWhole(flags.html, inspectionPage(dir, inspection));
+      writeWhole('--html', flags.html, inspectionPage(dir, inspection));
       say(`${flags.html}: open it in a browser`);
     }
     return 0;
   } finally {
     dataset.close();
-  }
-}
-
-/** Half a page never stands under the page's name. */
-function writeWhole(path: string, text: string): void {
-  const partial = `${path}.partial`;
-  try {
-    writeFileSync(partial, text);
-    renameSync(partial, path);
-  } catch (cause) {
-    rmSync(partial, { force: true });
-    throw new LockstepError(
-      'DISK_FULL',
-      `--html ${path} could not be written (${messageOf(cause)}): name a file in a folder that exists and has space`,
-      { context: { path }, cause },
-    );
   }
 }

@@ -17,22 +17,26 @@ import {
 import { DashboardServer, isLoopback, RunRecorder } from '../dashboard/index.ts';
 import { createLogger } from '../logging/index.ts';
 import { QueueInspector } from '../queue/index.ts';
-import { port } from './flags.ts';
+import { atLeastOne, port } from './flags.ts';
 import { closeRun } from './open-run.ts';
 import { playgroundStarter } from './playground.ts';
 import { ProgressDisplay, teeLogger } from './progress.ts';
 import { bothLoggers, isTerminal, lineLogger, say } from './terminal.ts';
+import { Validation } from './validation.ts';
 import { lockstepVersion } from './version.ts';
 
 /** Whoever holds it may look and act; not the cluster's token, which would let a browser's owner join. */
 export const DASHBOARD_TOKEN_VARIABLE = 'LOCKSTEP_DASHBOARD_TOKEN';
 
 const LOOPBACK = '127.0.0.1';
+/** Enough for a curve, few enough not to be felt. */
+const VALIDATION_SAMPLES = 256;
 
 export interface DashboardFlags {
   readonly dashboardPort?: number;
   readonly dashboardHost?: string;
   readonly dashboardQueueWrites?: boolean;
+  readonly validationSamples?: number;
 }
 
 export function addDashboardFlags(command: Command): Command {
@@ -43,7 +47,13 @@ export function addDashboardFlags(command: Command): Command {
       `interface that the dashboard listens on; beyond loopback it asks for ${DASHBOARD_TOKEN_VARIABLE}`,
       LOOPBACK,
     )
-    .addOption(new Option('--dashboard-queue-writes', 'let the queue page retry and remove jobs'));
+    .addOption(new Option('--dashboard-queue-writes', 'let the queue page retry and remove jobs'))
+    .option(
+      '--validation-samples <n>',
+      'samples held out (data.validationShare) that each checkpoint is evaluated on, beside the training',
+      atLeastOne,
+      VALIDATION_SAMPLES,
+    );
 }
 
 export interface ObservedRun {
@@ -62,6 +72,8 @@ export class RunObserver {
   readonly #recorder: RunRecorder;
   #server: DashboardServer | null = null;
   #queue: QueueInspector | null = null;
+  /** Null for a run that holds nothing out. */
+  readonly #validation: Validation | null;
 
   /** Throws DISK_FULL when the run's folder takes no records; the run is let go of then. */
   static async open(observed: ObservedRun): Promise<RunObserver> {
@@ -91,11 +103,16 @@ export class RunObserver {
     this.#observed = observed;
     this.#recorder = recorder;
     this.progress = progress;
-    this.logger = teeLogger(progress.logger(), (level, event, fields) =>
-      recorder.hear(level, event, fields),
-    ).child({
-      role: 'coordinator',
-    });
+    this.logger = teeLogger(progress.logger(), (level, event, fields) => {
+      recorder.hear(level, event, fields);
+      if (event === 'checkpointStored') this.#validation?.onCheckpoint(Number(fields.step));
+    }).child({ role: 'coordinator' });
+    const { run, dataDir, flags } = observed;
+    const { validationSamples = VALIDATION_SAMPLES } = flags;
+    this.#validation =
+      run.config.data.validationShare === 0
+        ? null
+        : new Validation(playgroundStarter(run.dir)(dataDir), validationSamples, this.logger);
     this.#listener = {
       onCommitted: (record, state, repeated) => {
         progress.onCommitted(record, state, repeated);
@@ -145,7 +162,9 @@ export class RunObserver {
     say(announcement(this.#server.url, token));
   }
 
-  ended(outcome: Outcome): void {
+  /** Waits for the newest checkpoint's validation, so that a run's last figure is its own. */
+  async ended(outcome: Outcome): Promise<void> {
+    if (outcome.kind !== 'failed') await this.#validation?.settled();
     this.#recorder.end(outcome);
   }
 
@@ -157,6 +176,7 @@ export class RunObserver {
 
   /** Idempotent. */
   async close(): Promise<void> {
+    this.#validation?.close();
     await this.#server?.close();
     await this.#queue?.close();
     await this.#recorder.close();

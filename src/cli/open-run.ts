@@ -4,9 +4,11 @@ import { type RunConfig, readConfigFile, resolveConfig } from '../config/index.t
 import { openRun, type RunFolder, savedConfig } from '../coordinator/index.ts';
 import { openDataset, settledDataConfig, tokenizerToJson } from '../data/index.ts';
 import { settleEngine } from '../engine/index.ts';
+import { openWeights, type WeightsSource } from '../weights/index.ts';
 import { configTreeOf, type RunFlags } from './flags.ts';
 import { cutsText } from './prepare-pairs.ts';
-import { warn } from './terminal.ts';
+import { requireSameSizes, requireSameTokens, type StartingPoint, startFrom } from './start-from.ts';
+import { say, warn } from './terminal.ts';
 
 /** A run as the flags describe it; nothing is written yet. */
 export interface PlannedRun {
@@ -15,6 +17,8 @@ export interface PlannedRun {
   readonly datasetSha256: string;
   readonly tokenizerJson: string;
   readonly resume: boolean;
+  /** The weights that `--from` names; `openPlannedRun` closes them. */
+  readonly start: StartingPoint | null;
 }
 
 /** Throws what a person can mend, before anything is started or written. */
@@ -29,23 +33,48 @@ export async function planRun(flags: RunFlags): Promise<PlannedRun> {
   }
   const file =
     flags.config === undefined ? undefined : { path: flags.config, values: readConfigFile(flags.config) };
-  const asked = resolveConfig({ base: saved ?? undefined, file, flags: configTreeOf(flags) });
+  const source = flags.from === undefined ? null : await openWeights(flags.from);
+  try {
+    const asked = resolveConfig({
+      base: saved ?? undefined,
+      model: source?.model,
+      file,
+      flags: configTreeOf(flags),
+    });
+    return { ...(await planOf(flags, asked, source)), resume };
+  } catch (error) {
+    await source?.close();
+    throw error;
+  }
+}
+
+async function planOf(
+  flags: RunFlags,
+  asked: RunConfig,
+  source: WeightsSource | null,
+): Promise<Omit<PlannedRun, 'resume'>> {
   const dataset = await openDataset(flags.data, { verifyHashes: false });
   const { vocabSize, sha256: datasetSha256 } = dataset;
   const tokenizerJson = tokenizerToJson(dataset.tokenizer);
+  if (source !== null) requireSameTokens(source, dataset.tokenizer, flags.data);
   dataset.close();
   const model = withVocabulary(asked.model, vocabSize, flags.data);
+  if (source !== null) requireSameSizes(source, model);
   const data = settledDataConfig(asked.data, dataset.manifest, model.maxPositions);
   const cuts = cutsText(dataset, data);
   if (cuts !== null) warn(cuts);
-  const config = { ...asked, model, data, engine: await engineOf(asked) };
-  return { dir: flags.run, config, datasetSha256, tokenizerJson, resume };
+  const start = source === null ? null : await startFrom(source, model);
+  const begins = start === null ? asked.start : { weightsSha256: start.sha256 };
+  const config = { ...asked, model, data, start: begins, engine: await engineOf(asked) };
+  return { dir: flags.run, config, datasetSha256, tokenizerJson, start };
 }
 
 /** Opens or makes the run's folder, and says what was passed over or repaired on the way. */
 export async function openPlannedRun(plan: PlannedRun): Promise<RunFolder> {
-  const run = await openRun(plan);
-  for (const notice of run.notices) warn(notice);
+  const { start } = plan;
+  const run = await openRun({ ...plan, start: start?.weights ?? null }).finally(() => start?.source.close());
+  for (const notice of [...(start?.notices ?? []), ...run.notices]) warn(notice);
+  if (start !== null) say(`starts from ${start.source.description}, SHA-256 ${start.sha256}`);
   if (run.startStep < run.config.steps) return run;
   await closeRun(run);
   throw new LockstepError(

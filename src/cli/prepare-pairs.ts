@@ -1,43 +1,66 @@
 /** `lockstep prepare --pairs`: files of sources and targets to a data set for fine-tuning. */
+import type { Command } from 'commander';
 import { LockstepError } from '../base/index.ts';
 import type { DataConfig } from '../config/index.ts';
-import { countCuts, type Dataset, type Manifest, type PairFields, preparePairs } from '../data/index.ts';
+import {
+  countCuts,
+  type Dataset,
+  loadTokenizer,
+  type Manifest,
+  PAIR_FIELDS,
+  type PairFields,
+  preparePairs,
+} from '../data/index.ts';
 import { formatCount, say } from './terminal.ts';
 
-export interface PairFlags {
-  readonly out: string;
+/** The members of JSON lines. */
+export interface PairFieldFlags {
   readonly sourceField: string;
   readonly targetField: string;
   readonly groupField: string;
+}
+
+export interface PairFlags extends PairFieldFlags {
+  readonly out: string;
   readonly vocabSize?: number;
   readonly tokenizer?: string;
   readonly force?: boolean;
 }
 
+export function addPairFieldFlags(command: Command): Command {
+  return command
+    .option('--source-field <name>', 'member of a JSON line that holds the source', PAIR_FIELDS.source)
+    .option('--target-field <name>', 'member that holds the target', PAIR_FIELDS.target)
+    .option(
+      '--group-field <name>',
+      'member that names a group: no group is on both sides of the validation split',
+      PAIR_FIELDS.group,
+    );
+}
+
 export async function preparePairFiles(inputs: readonly string[], flags: PairFlags): Promise<number> {
   const { out, vocabSize, tokenizer, force } = flags;
-  if (vocabSize === undefined && tokenizer === undefined) {
-    throw new LockstepError(
-      'CONFIG_INVALID',
-      '--pairs: give --tokenizer, that of the model to fine-tune, or --vocab-size to train one',
-    );
-  }
   const prepared = await preparePairs({
     inputs,
     fields: pairFieldsOf(flags),
     outDir: out,
-    vocabSize,
-    tokenizerPath: tokenizer,
+    tokenizer: tokenizer === undefined ? { vocabSize: trainedSize(vocabSize) } : loadTokenizer(tokenizer),
     existing: force === true ? 'replace' : undefined,
   });
   for (const line of describePairs(out, prepared)) say(line);
   return 0;
 }
 
-export function pairFieldsOf(
-  flags: Pick<PairFlags, 'sourceField' | 'targetField' | 'groupField'>,
-): PairFields {
-  return { source: flags.sourceField, target: flags.targetField, group: flags.groupField };
+function trainedSize(vocabSize: number | undefined): number {
+  if (vocabSize !== undefined) return vocabSize;
+  throw new LockstepError(
+    'CONFIG_INVALID',
+    '--pairs: give --tokenizer, that of the model to fine-tune, or --vocab-size to train one',
+  );
+}
+
+export function pairFieldsOf({ sourceField, targetField, groupField }: PairFieldFlags): PairFields {
+  return { source: sourceField, target: targetField, group: groupField };
 }
 
 export function describePairs(
@@ -49,6 +72,7 @@ export function describePairs(
   return [
     `${dir}: ${count} pairs, ${formatCount(tokens)} tokens of a vocabulary of ${formatCount(vocabSize)}`,
     `  ${pairLengthsText(manifest)}`,
+    ...manifest.report.warnings.map((warning) => `  ${warning}`),
     `  data set ${sha256}`,
   ];
 }

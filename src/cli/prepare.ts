@@ -7,7 +7,6 @@ import {
   INPUT_FORMATS,
   KEEPABLE,
   type Keepable,
-  PAIR_FIELDS,
   PREPARE_PHASES,
   type PreparedDataset,
   type PrepareProgress,
@@ -17,7 +16,7 @@ import { findRedisServer } from '../queue/index.ts';
 import { atLeastOne, wholeNumber } from './flags.ts';
 import { PrepareFleet } from './prepare-fleet.ts';
 import { type InputFlags, resolveInputs, sizeOfInputs } from './prepare-inputs.ts';
-import { type PairFlags, preparePairFiles } from './prepare-pairs.ts';
+import { addPairFieldFlags, type PairFlags, preparePairFiles } from './prepare-pairs.ts';
 import { formatCount, LiveLine, runCommand, say, warn } from './terminal.ts';
 
 interface PrepareFlags extends InputFlags, PairFlags {
@@ -36,7 +35,7 @@ const DEFAULT_VOCAB_SIZE = 8000;
 const BYTES_FOR_PROCESSES = 8 * 1024 * 1024;
 
 export function addPrepareCommand(program: Command): void {
-  program
+  const command = program
     .command('prepare')
     .description(
       'make a data set of Wikipedia dumps, parquet, JSON lines or plain text; begun again, it goes on',
@@ -74,11 +73,10 @@ export function addPrepareCommand(program: Command): void {
     .option('--keep <parts>', `keep of wikitext, besides running text: ${KEEPABLE.join(',')} (default: none)`)
     .option('--allow-truncated', 'use what is whole of inputs that were cut short or damaged')
     .option('--force', 'replace a data set that lies in --out')
-    .option('--pairs', 'inputs are pairs for fine-tuning: SOURCE and TARGET files in turn, or JSON lines')
-    .option('--source-field <name>', 'member of a JSON line that holds the source', PAIR_FIELDS.source)
-    .option('--target-field <name>', 'member that holds the target', PAIR_FIELDS.target)
-    .option('--group-field <name>', 'member that keeps pairs on one side of the split', PAIR_FIELDS.group)
-    .action((inputs: string[], flags: PrepareFlags) => runCommand(() => prepare(inputs, flags)));
+    .option('--pairs', 'inputs are pairs for fine-tuning: SOURCE and TARGET files in turn, or JSON lines');
+  addPairFieldFlags(command).action((inputs: string[], flags: PrepareFlags) =>
+    runCommand(() => prepare(inputs, flags)),
+  );
 }
 
 /** What means nothing for pairs. */

@@ -74,7 +74,7 @@ async function sampleReconstruction(
     }
     return { step: checkpointStep, samples };
   } finally {
-    generator.close();
+    await generator.close();
   }
 }
 

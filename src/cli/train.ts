@@ -27,7 +27,14 @@ export function addTrainCommand(program: Command): void {
   const command = program
     .command('train')
     .description('train on this machine: Redis, coordinator and workers at once');
-  addDashboardFlags(addRunFlags(command))
+  addFleetFlags(addDashboardFlags(addRunFlags(command))).action((flags: TrainFlags) =>
+    runCommand(async () => exitCodeOf(await train(flags))),
+  );
+}
+
+/** What concerns this machine's workers. */
+export function addFleetFlags(command: Command): Command {
+  return command
     .option('--workers <n>', 'worker processes', atLeastOne, 1)
     .option(
       '--devices <list>',
@@ -38,8 +45,7 @@ export function addTrainCommand(program: Command): void {
     .option(
       '--throttle-worker <index:ms...>',
       'slow a worker down by so much per micro-batch (to try stragglers)',
-    )
-    .action((flags: TrainFlags) => runCommand(async () => exitCodeOf(await train(flags))));
+    );
 }
 
 export async function train(flags: TrainFlags): Promise<Outcome> {
@@ -99,7 +105,7 @@ async function trainWith(
       workers.push(worker);
     }
     const outcome = await Promise.race([coordinator.outcome, workersFailed(workers, coordinator)]);
-    observer.ended(outcome);
+    await observer.ended(outcome);
     return outcome;
   } catch (error) {
     observer.failed(error, coordinator.state.stateStep);

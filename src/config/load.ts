@@ -6,7 +6,13 @@ import { readFileSync } from 'node:fs';
 import type { z } from 'zod';
 import { LockstepError, messageOf } from '../base/index.ts';
 import { PRESETS } from './presets.ts';
-import { PRESET_NAMES, type PresetName, type RunConfig, runConfigSchema } from './run-config.ts';
+import {
+  type ModelConfig,
+  PRESET_NAMES,
+  type PresetName,
+  type RunConfig,
+  runConfigSchema,
+} from './run-config.ts';
 
 export type ConfigTree = { readonly [key: string]: unknown };
 
@@ -36,20 +42,23 @@ export function readConfigFile(path: string): ConfigTree {
 export interface ConfigSources {
   /** The configuration of the run that is resumed; takes the preset's place. */
   readonly base?: RunConfig | undefined;
+  /** The model of the weights that a new run starts from; takes the place of the preset's. */
+  readonly model?: ModelConfig | undefined;
   readonly file?: { readonly path: string; readonly values: ConfigTree } | undefined;
   /** What flags say, as a tree of the same shape. */
   readonly flags?: ConfigTree | undefined;
 }
 
 /** Throws CONFIG_INVALID with one line: source, field, value, and what is expected. */
-export function resolveConfig({ base, file, flags = {} }: ConfigSources): RunConfig {
+export function resolveConfig({ base, model, file, flags = {} }: ConfigSources): RunConfig {
   const preset = flags.preset ?? file?.values.preset;
   if (preset !== undefined && !isPresetName(preset)) {
     const where = flags.preset === undefined ? `${file?.path}: preset` : '--preset';
     throw invalid(where, preset, `expected one of ${PRESET_NAMES.join(', ')}`);
   }
   // A resumed run keeps its own configuration; naming its preset again changes nothing in it.
-  const start: RunConfig = base ?? PRESETS[preset ?? 'tiny'];
+  const named = PRESETS[preset ?? 'tiny'];
+  const start: RunConfig = base ?? (model === undefined ? named : { ...named, model });
   let merged: ConfigTree = start;
   if (file !== undefined) {
     refuseUnknownKeys(file.values, start, file.path);

@@ -34,6 +34,7 @@ export function onHello(turn: Turn, message: Extract<WorkerMessage, { type: 'hel
     host: message.host,
     pid: message.pid,
     peerEndpoint: message.peerEndpoint,
+    peerMemory: message.peerMemory,
     device: '',
     phase: 'preparing',
     lastHeardMs: turn.state.nowMs,

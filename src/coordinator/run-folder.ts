@@ -156,7 +156,7 @@ function refuseOtherConfig(dir: string, saved: unknown, savedDataset: string, ou
 function noStart(dir: string): LockstepError {
   return new LockstepError(
     'CHECKPOINT_INVALID',
-    `${dir}: no valid checkpoint is left of a run that began from given weights: name those again with --from, or start anew in another folder`,
+    `${dir}: no valid checkpoint is there, and this run starts from given weights, never from its seed: name them with --from, or start anew in another folder`,
   );
 }
 

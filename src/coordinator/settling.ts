@@ -128,10 +128,11 @@ export function startReduction(turn: Turn, ledger: Ledger, attempt: number): voi
     assert(rank !== undefined, `slot holder ${holder} is not a member`);
     return rank;
   });
-  const addresses = ranked.map(({ incarnation, worker, peerEndpoint }) => ({
+  const addresses = ranked.map(({ incarnation, worker, peerEndpoint, peerMemory }) => ({
     incarnation,
     worker,
     peerEndpoint,
+    peerMemory,
   }));
   for (const worker of ranked) {
     say(turn, worker.incarnation, { type: 'reduce', members: addresses, slotOwners });

@@ -8,6 +8,7 @@ import type {
   CoordinatorMessage,
   HeldState,
   Job,
+  MemoryAddress,
   PhaseTimes,
   Said,
   WorkerMessage,
@@ -43,6 +44,7 @@ export interface WorkerRecord {
   readonly host: string;
   readonly pid: number;
   readonly peerEndpoint: string;
+  readonly peerMemory: MemoryAddress | null;
   readonly device: string;
   readonly phase: WorkerPhase;
   readonly lastHeardMs: number;

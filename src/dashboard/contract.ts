@@ -380,7 +380,7 @@ export const generateRequestSchema = z.strictObject({
   checkpoint: z.int().min(0).nullable().default(null),
   /** Slots to fill; null takes the run's sequence length. */
   length: z.int().min(1).max(65_536).nullable().default(null),
-  /** Confidence from which on a token leaves, 0 .. 1; null computes every layer. */
+  /** Confidence from which on a token leaves, 0 .. 1: 1 - H / ln V of its entropy H; null computes every layer. */
   threshold: z.number().min(0).max(1).nullable().default(null),
 });
 export type GenerateRequest = z.input<typeof generateRequestSchema>;

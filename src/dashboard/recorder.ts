@@ -121,6 +121,7 @@ export class RunRecorder implements CoordinatorListener {
       sequencesPerSlot: config.step.microBatchSize,
       sequenceLength: config.data.sequenceLength,
       decoderLayers: config.model.decoderLayers,
+      objective: config.objective.kind,
       ...{ datasetSha256: run.datasetSha256, dataDir: resolve(dataDir), fromStep: run.startStep },
       tokensSeen: run.checkpoint?.manifest.tokensSeen ?? 0,
     });

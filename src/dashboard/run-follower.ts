@@ -20,6 +20,7 @@ const shownConfigSchema = z.object({
   step: z.object({ microBatches: z.int(), microBatchSize: z.int() }),
   data: z.object({ sequenceLength: z.int() }),
   model: z.object({ decoderLayers: z.int() }),
+  objective: z.object({ kind: z.string().catch('lplm') }),
 });
 
 export class RunFollower {
@@ -95,6 +96,7 @@ function telemetryOf(record: HistoryRecord, stepMs: number | null, view: RunView
         sequencesPerSlot: config.step.microBatchSize,
         sequenceLength: config.data.sequenceLength,
         decoderLayers: config.model.decoderLayers,
+        objective: config.objective.kind,
         ...{ datasetSha256: record.datasetSha256, dataDir: null, fromStep: 0, tokensSeen: 0 },
       };
     }

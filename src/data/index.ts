@@ -3,6 +3,7 @@ export { KEEPABLE, type Keepable } from './clean/index.ts';
 export { type BlockSource, DATA_BLOCK_BYTES, DIGEST_BYTES } from './data-blocks.ts';
 export { Dataset, type OpenDatasetOptions, openDataset } from './dataset.ts';
 export {
+  ByteSource,
   DUMPS_URL,
   describeRemote,
   download,
@@ -11,6 +12,7 @@ export {
   type InputFormat,
   newestDump,
   type RemoteFile,
+  readLines,
 } from './input/index.ts';
 export {
   type Inspection,

@@ -44,6 +44,9 @@ const reportSchema = z.strictObject({
   warnings: z.array(z.string()),
 });
 
+/** `persona-chat` makes pairs only. */
+const SOURCE_FORMATS = [...INPUT_FORMATS, 'persona-chat'] as const;
+
 /** Tokens, without `<s>` and `</s>`; quantiles by nearest rank. */
 const lengthsSchema = z.strictObject({ median: count, percentile99: count, longest: count });
 
@@ -65,7 +68,7 @@ export const manifestSchema = z.strictObject({
   articleSamples: fileSchema,
   /** Documents lie end to end, without `<s>` and `</s>`, and none spans two shards. */
   shards: z.array(z.strictObject({ ...fileSchema.shape, tokens: count, documents: count })),
-  source: z.array(z.strictObject({ file: z.string(), format: z.enum(INPUT_FORMATS), bytes: count, sha256 })),
+  source: z.array(z.strictObject({ file: z.string(), format: z.enum(SOURCE_FORMATS), bytes: count, sha256 })),
   report: reportSchema,
   /**
    * Of a data set of pairs only: documents are sources and targets in turn, the two of a pair with one hash, so that

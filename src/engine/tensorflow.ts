@@ -12,6 +12,7 @@ import { LockstepError, messageOf } from '../base/index.ts';
 import { ON_THE_CPU } from './cpu.ts';
 import type { DeviceTrouble, EngineOptions, LoadedBackend } from './engine.ts';
 import { nvidiaCards } from './nvidia.ts';
+import { registerTensorflowKernels } from './tensorflow-kernels.ts';
 
 const require = createRequire(import.meta.url);
 export const TENSORFLOW_PACKAGE = '@tensorflow/tfjs-node-gpu';
@@ -55,6 +56,7 @@ export async function loadTensorflow(options: EngineOptions): Promise<LoadedBack
   const tf = require('@tensorflow/tfjs') as typeof tfjs;
   withoutArguments(() => require(TENSORFLOW_PACKAGE));
   await tf.ready();
+  registerTensorflowKernels(tf);
   const { binding, isUsingGpuDevice } = tf.backend() as unknown as NodeBackend;
   const version = `TensorFlow ${binding.TF_Version}`;
   if (!isUsingGpuDevice) {

@@ -12,17 +12,20 @@ import { fileURLToPath } from 'node:url';
 import { assert, LockstepError, philoxBase, type RandomKey } from '../base/index.ts';
 import type { AdamwScalars } from './adamw-scalars.ts';
 import { BLOCK_FLOATS, numBlocks } from './blocks.ts';
+import { type FloatSink, lengthOf, type SumMeasures, type SumTree } from './sum-tree.ts';
 
 /** Staged at a time of each operand: 64 KiB, so that all four of AdamW stay in the second-level cache. */
 const PIECE_FLOATS = 16_384;
 const PIECE_BYTES = PIECE_FLOATS * 4;
-const NUM_OPERANDS = 4;
+/** A tree over the 65,536 slots that a step may have is 16 deep. */
+const NUM_OPERANDS = 18;
 
 /** Both in bytes: where an operand lies in the staging memory. */
 const FIRST = 0;
 const SECOND = PIECE_BYTES;
 const THIRD = 2 * PIECE_BYTES;
 const FOURTH = 3 * PIECE_BYTES;
+const RESULT = NUM_OPERANDS * PIECE_BYTES;
 
 /** The four vectors of AdamW, of equal length. `gradient` is read, the others are updated in place. */
 export interface AdamwVectors {
@@ -39,6 +42,11 @@ export interface Kernels {
   flushInto(target: Float32Array, source: Float32Array): void;
   /** A node of the reduction tree: target = left + right with the same flush; any NaN becomes 0x7fc00000. */
   addFlush(target: Float32Array, left: Float32Array, right: Float32Array): void;
+  /**
+   * Writes the sum along `tree` to each of `targets`, and takes the measures of it. A target may be a
+   * leaf's own memory.
+   */
+  sumTree(tree: SumTree, targets: readonly FloatSink[], measures: SumMeasures | null): void;
   /**
    * Digests the exact bits of each block of `data`, which starts at a block's first float, into
    * `blockDigests` from index `firstBlock` on.
@@ -63,6 +71,7 @@ interface KernelExports {
   addFlush(left: number, right: number, bytes: number): void;
   digest(at: number, bytes: number, floats: number): bigint;
   sumOfSquares(at: number, bytes: number): number;
+  measure(at: number, bytes: number, floats: number, sumAt: number): bigint;
   adamw(parameter: number, gradient: number, m: number, v: number, bytes: number, ...scalars: number[]): void;
   dropoutMask(at: number, bytes: number, position: number, ...rest: number[]): void;
 }
@@ -99,14 +108,16 @@ function instantiate(): KernelExports {
 class WasmKernels implements Kernels {
   readonly #wasm: KernelExports;
   readonly #floats: Float32Array;
+  readonly #result: Float64Array;
 
   constructor(wasm: KernelExports) {
     assert(
-      wasm.memory.buffer.byteLength === NUM_OPERANDS * PIECE_BYTES,
-      'the staging memory of memory.wat holds four pieces',
+      wasm.memory.buffer.byteLength === RESULT + PIECE_BYTES,
+      'the staging memory of memory.wat holds all operands',
     );
     this.#wasm = wasm;
     this.#floats = new Float32Array(wasm.memory.buffer);
+    this.#result = new Float64Array(wasm.memory.buffer, RESULT, 1);
   }
 
   flushInto(target: Float32Array, source: Float32Array): void {
@@ -129,16 +140,25 @@ class WasmKernels implements Kernels {
     }
   }
 
+  sumTree(tree: SumTree, targets: readonly FloatSink[], measures: SumMeasures | null): void {
+    const length = lengthOf(tree);
+    for (let begin = 0; begin < length; begin += PIECE_FLOATS) {
+      const floats = Math.min(PIECE_FLOATS, length - begin);
+      this.#evaluate(tree, FIRST, begin, floats);
+      if (measures !== null) this.#measure(FIRST, begin, floats, measures);
+      const result = this.#floats.subarray(FIRST / 4, FIRST / 4 + floats);
+      for (const target of targets) target.write(result, begin);
+    }
+  }
+
   digestBlocks(data: Float32Array, blockDigests: BigUint64Array, firstBlock: number): void {
-    this.#forEachBlock(data, blockDigests.length - firstBlock, (block, at, bytes, floats) => {
-      blockDigests[firstBlock + block] = this.#wasm.digest(at, bytes, floats);
-    });
+    assertRoom(data, blockDigests.length - firstBlock);
+    this.sumTree({ source: data, blockDigests: null }, [], { blockDigests, blockSums: null, firstBlock });
   }
 
   sumOfSquares(data: Float32Array, blockSums: Float64Array, firstBlock: number): void {
-    this.#forEachBlock(data, blockSums.length - firstBlock, (block, at, bytes) => {
-      blockSums[firstBlock + block] = this.#wasm.sumOfSquares(at, bytes);
-    });
+    assertRoom(data, blockSums.length - firstBlock);
+    this.sumTree({ source: data, blockDigests: null }, [], { blockDigests: null, blockSums, firstBlock });
   }
 
   adamw(vectors: AdamwVectors, scalars: AdamwScalars): void {
@@ -197,19 +217,38 @@ class WasmKernels implements Kernels {
     target.set(this.#floats.subarray(at / 4, at / 4 + floats), begin);
   }
 
-  /** Calls `visit` for each block of `data`, staged at `at` and zeroed up to `bytes`, a multiple of 32. */
-  #forEachBlock(
-    data: Float32Array,
-    room: number,
-    visit: (block: number, at: number, bytes: number, floats: number) => void,
-  ): void {
-    assert(numBlocks(data.length) <= room, `${numBlocks(data.length)} blocks for ${room} results`);
-    for (let begin = 0; begin < data.length; begin += PIECE_FLOATS) {
-      const staged = this.#load(FIRST, data, begin);
-      this.#floats.fill(0, staged, roundUp(staged, 8));
-      for (let within = 0; within < staged; within += BLOCK_FLOATS) {
-        const floats = Math.min(BLOCK_FLOATS, staged - within);
-        visit((begin + within) / BLOCK_FLOATS, FIRST + within * 4, roundUp(floats * 4, 32), floats);
+  /** Leaves the piece of the tree's value that starts at `begin` at `at`, zeroed to whole vectors. */
+  #evaluate(tree: SumTree, at: number, begin: number, floats: number): void {
+    if ('source' in tree) {
+      const { source, blockDigests } = tree;
+      assert(source.length >= begin + floats, 'operands of one length');
+      if (source instanceof Float32Array) this.#load(at, source, begin);
+      else source.read(this.#floats.subarray(at / 4, at / 4 + floats), begin);
+      this.#floats.fill(0, at / 4 + floats, at / 4 + roundUp(floats, 8));
+      this.#measure(at, begin, floats, { blockDigests, blockSums: null, firstBlock: 0 });
+      return;
+    }
+    const other = at + PIECE_BYTES;
+    assert(other < NUM_OPERANDS * PIECE_BYTES, 'the staging memory is as deep as the tree');
+    this.#evaluate(tree.left, at, begin, floats);
+    this.#evaluate(tree.right, other, begin, floats);
+    this.#wasm.addFlush(at, other, roundUp(floats * 4, 32));
+  }
+
+  #measure(at: number, begin: number, floats: number, measures: SumMeasures): void {
+    const { blockDigests, blockSums, firstBlock } = measures;
+    for (let within = 0; within < floats; within += BLOCK_FLOATS) {
+      const block = firstBlock + (begin + within) / BLOCK_FLOATS;
+      const blockFloats = Math.min(BLOCK_FLOATS, floats - within);
+      const bytes = roundUp(blockFloats * 4, 32);
+      const blockAt = at + within * 4;
+      if (blockDigests !== null && blockSums !== null) {
+        blockDigests[block] = this.#wasm.measure(blockAt, bytes, blockFloats, RESULT);
+        blockSums[block] = this.#result[0]!;
+      } else if (blockDigests !== null) {
+        blockDigests[block] = this.#wasm.digest(blockAt, bytes, blockFloats);
+      } else if (blockSums !== null) {
+        blockSums[block] = this.#wasm.sumOfSquares(blockAt, bytes);
       }
     }
   }
@@ -217,6 +256,10 @@ class WasmKernels implements Kernels {
 
 function roundUp(value: number, multiple: number): number {
   return Math.ceil(value / multiple) * multiple;
+}
+
+function assertRoom(data: Float32Array, room: number): void {
+  assert(numBlocks(data.length) <= room, `${numBlocks(data.length)} blocks for ${room} results`);
 }
 
 /** Piece by piece, a target that overlaps an operand at another offset would overwrite what is still to be read. */

@@ -1,4 +1,4 @@
-;; The staging memory of one thread's kernels: four operands of 64 KiB, laid out by kernels.ts.
+;; The staging memory of one thread's kernels: 18 operands of 64 KiB and a page for results, laid out by kernels.ts.
 ;;
 ;; infra/build-kernels.mjs joins the .wat files of this folder, in name order, into one module (the
 ;; text format reads a file of fields as a module). Conventions of all of them:
@@ -7,4 +7,4 @@
 ;; - float32 arithmetic is IEEE add, sub, mul, div, sqrt: no relaxed SIMD, no fused multiply-add;
 ;; - "flush" clears every element with an exponent of zero (|x| < 2^-126, and -0) to +0. It is
 ;;   spelled out where it is used: the engine does not inline calls between wasm functions.
-(memory (export "memory") 4)
+(memory (export "memory") 19)

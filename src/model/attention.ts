@@ -4,7 +4,8 @@
  * Legend: B batch, Q queries and K keys per sequence, D model, H heads, E features of a head.
  * The query is scaled after its bias, as in BART: (W x + b) / sqrt(E) (ELMER.md section 8, pitfall 2).
  */
-import { differentiable, type Tensor, type Tf } from './differentiable.ts';
+import { FUSED_KERNELS } from '../base/index.ts';
+import { differentiable, fusedKernel, type Tensor, type Tf } from './differentiable.ts';
 
 export interface AttentionShape {
   readonly batchSize: number;
@@ -34,6 +35,27 @@ export function attention(
   const dModel = query.shape[1]!;
   const headSize = dModel / heads;
   const scale = 1 / Math.sqrt(headSize);
+  const fused = fusedKernel(tf, FUSED_KERNELS.attention);
+  const fusedGradient = fusedKernel(tf, FUSED_KERNELS.attentionGradient);
+  if (fused !== null && fusedGradient !== null) {
+    const inputs = { query, key, value, keyBias, weightMask };
+    return differentiable(
+      tf,
+      [query, key, value],
+      () => {
+        const [context, ...kept] = fused(inputs, { batchSize, heads, scale });
+        return { value: context!, saved: [context!, ...kept, ...(weightMask === null ? [] : [weightMask])] };
+      },
+      (dContext, [context, query_BHQE, key_BHKE, value_BHKE, weights, kept, mask]) =>
+        fusedGradient(
+          {
+            ...{ dContext, context, weights, kept, weightMask: mask },
+            ...{ query: query_BHQE, key: key_BHKE, value: value_BHKE },
+          },
+          { scale },
+        ),
+    );
+  }
   /** [B*rows, D] to [B, H, rows, E] */
   const split = (x: Tensor, rows: number) =>
     tf.transpose(tf.reshape(x, [batchSize, rows, heads, headSize]), [0, 2, 1, 3]);

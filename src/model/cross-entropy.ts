@@ -6,7 +6,8 @@
  * size depends on V only, and chunks are added in row order, so the bits do not depend on the machine.
  * Legend: N rows, D model, V vocabulary.
  */
-import { differentiable, type Tensor, type Tf } from './differentiable.ts';
+import { FUSED_KERNELS } from '../base/index.ts';
+import { differentiable, fusedKernel, type Tensor, type Tf } from './differentiable.ts';
 
 /** Largest number of logits at a time (64 MiB in float32). */
 const LOGITS_MAX = 2 ** 24;
@@ -36,14 +37,11 @@ export function crossEntropySum(
       const dHidden: Tensor[] = [];
       forEachChunk(tf, hidden_ND, labels_N, rowsAtOnce, (rows, labels) => {
         const [nextLoss, dRows, nextTable] = tf.tidy(() => {
-          const { lossSum, exponential, total } = logSumExp(tf, rows, table_VD, labels);
-          const oneHot = tf.oneHot(labels, table_VD.shape[0]!) as Tensor;
-          const dLogits = tf.sub(tf.div(exponential, total), oneHot);
-          const dTableChunk = tf.matMul(dLogits, rows, true, false);
+          const [lossSum, dRowsOfChunk, dTableOfChunk] = chunkGradients(tf, rows, table_VD, labels);
           return [
-            tf.add(loss, lossSum),
-            tf.matMul(dLogits, table_VD),
-            dTable_VD === null ? dTableChunk : tf.add(dTable_VD, dTableChunk),
+            tf.add(loss, lossSum!),
+            dRowsOfChunk!,
+            dTable_VD === null ? dTableOfChunk! : tf.add(dTable_VD, dTableOfChunk!),
           ] as const;
         });
         tf.dispose([loss, dTable_VD ?? []]);
@@ -54,8 +52,25 @@ export function crossEntropySum(
       const dHidden_ND = dHidden.length === 1 ? dHidden[0]! : tf.concat(dHidden, 0);
       return { value: loss, saved: [dHidden_ND, dTable_VD!] };
     },
-    (dy, [dHidden_ND, dTable]) => [tf.mul(dHidden_ND!, dy), tf.mul(dTable!, dy)],
+    (dy, [dHidden_ND, dTable]) => [scaled(tf, dHidden_ND!, dy), scaled(tf, dTable!, dy)],
   );
+}
+
+/** A loss is most often differentiated with 1, which spares a pass over a gradient as large as the table. */
+function scaled(tf: Tf, gradient: Tensor, dy: Tensor): Tensor {
+  // An engine with the fused kernel can be read within a pass.
+  const isFused = fusedKernel(tf, FUSED_KERNELS.crossEntropy) !== null;
+  return isFused && dy.dataSync()[0] === 1 ? tf.clone(gradient) : tf.mul(gradient, dy);
+}
+
+/** The loss of a chunk, and its gradients for rows and table. */
+function chunkGradients(tf: Tf, rows: Tensor, table: Tensor, labels: Tensor): readonly Tensor[] {
+  const fused = fusedKernel(tf, FUSED_KERNELS.crossEntropy);
+  if (fused !== null) return fused({ rows, table, labels });
+  const { lossSum, exponential, total } = logSumExp(tf, rows, table, labels);
+  const oneHot = tf.oneHot(labels, table.shape[0]!) as Tensor;
+  const dLogits = tf.sub(tf.div(exponential, total), oneHot);
+  return [lossSum, tf.matMul(dLogits, table), tf.matMul(dLogits, rows, true, false)];
 }
 
 /** The same sum without gradients, for validation. */

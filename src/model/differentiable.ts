@@ -7,6 +7,7 @@
  * another tensor of the forward pass. Each operation is tested against its plain form.
  */
 import type * as tfjs from '@tensorflow/tfjs';
+import type { FusedKernelName } from '../base/index.ts';
 
 /** TensorFlow.js as an engine hands it over: core ops on a chosen backend. */
 export type Tf = typeof tfjs;
@@ -36,4 +37,19 @@ export function differentiable(
     return { value, gradFunc: backward };
   });
   return operation(...inputs);
+}
+
+/** Runs a fused kernel on tensors by name; those that are null or undefined are left out. */
+export type FusedKernel = (
+  inputs: Readonly<Record<string, Tensor | null | undefined>>,
+  attributes?: Readonly<Record<string, number>>,
+) => Tensor[];
+
+/** The engine's own kernel of this name, or null where core ops are to be composed. */
+export function fusedKernel(tf: Tf, name: FusedKernelName): FusedKernel | null {
+  if (tf.getKernel(name, tf.getBackend()) === undefined) return null;
+  return (inputs, attributes) => {
+    const present = Object.fromEntries(Object.entries(inputs).filter(([, tensor]) => tensor != null));
+    return tf.engine().runKernel(name, present as tfjs.NamedTensorMap, { ...attributes }) as Tensor[];
+  };
 }

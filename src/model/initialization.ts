@@ -32,11 +32,15 @@ export function initializeParameters(
       for (let i = 0; i < values.length; i += 1) values[i] = rng.nextNormal() * model.initStd;
     } else {
       values.fill(starts[index] === 'ones' ? 1 : 0);
-      const [rows, columns] = entry.shape;
-      if (starts[index] === 'leftIdentity') {
-        for (let row = 0; row < rows!; row += 1) values[row * columns! + row] = 1;
-      }
+      if (starts[index] === 'leftIdentity') values.set(leftIdentity(entry.shape[0]!));
     }
   });
   target.fill(0, PAD_ROW * model.dModel, (PAD_ROW + 1) * model.dModel);
+}
+
+/** [I | 0] of shape [rows, 2 * rows], row-major: what a concat head starts as. */
+export function leftIdentity(rows: number): Float32Array {
+  const values = new Float32Array(rows * 2 * rows);
+  for (let row = 0; row < rows; row += 1) values[row * 2 * rows + row] = 1;
+  return values;
 }

@@ -5,27 +5,45 @@
  * Legend: N rows, I features in, O features out, D model. Post-LN, LN epsilon 1e-5, exact GELU by the
  * error function (ELMER.md section 8, pitfall 2). Sums over rows run in the engine's fixed order.
  */
-import { differentiable, type Tensor, type Tf } from './differentiable.ts';
+import { FUSED_KERNELS } from '../base/index.ts';
+import { differentiable, fusedKernel, type Tensor, type Tf } from './differentiable.ts';
 import type { Affine } from './parameters.ts';
 
 const LAYER_NORM_EPSILON = 1e-5;
 
 /** y_NO = x_NI W_OI^T + b_O. */
 export function linear(tf: Tf, x_NI: Tensor, { weight, bias }: Affine<Tensor>): Tensor {
+  const fused = fusedKernel(tf, FUSED_KERNELS.linear);
+  const fusedGradient = fusedKernel(tf, FUSED_KERNELS.linearGradient);
   return differentiable(
     tf,
     [x_NI, weight, bias],
-    () => ({ value: tf.add(tf.matMul(x_NI, weight, false, true), bias), saved: [x_NI] }),
-    (dy_NO, [x]) => [tf.matMul(dy_NO, weight), tf.matMul(dy_NO, x!, true, false), tf.sum(dy_NO, 0)],
+    () => ({
+      value: fused?.({ x: x_NI, weight, bias })[0] ?? tf.add(tf.matMul(x_NI, weight, false, true), bias),
+      saved: [x_NI],
+    }),
+    (dy_NO, [x]) =>
+      fusedGradient?.({ dy: dy_NO, x, weight }) ?? [
+        tf.matMul(dy_NO, weight),
+        tf.matMul(dy_NO, x!, true, false),
+        tf.sum(dy_NO, 0),
+      ],
   );
 }
 
 /** Layer norm over the features of the sum of `terms`, each [N, D]. */
 export function layerNorm(tf: Tf, terms: readonly Tensor[], { weight, bias }: Affine<Tensor>): Tensor {
+  const fused = fusedKernel(tf, FUSED_KERNELS.layerNorm);
+  const fusedGradient = fusedKernel(tf, FUSED_KERNELS.layerNormGradient);
   return differentiable(
     tf,
     [...terms, weight, bias],
     () => {
+      if (fused !== null && terms.length <= 2) {
+        const [x, y] = terms;
+        const [value, ...saved] = fused({ x, y, weight, bias }, { epsilon: LAYER_NORM_EPSILON });
+        return { value: value!, saved };
+      }
       const x_ND = terms.reduce((sum, term) => tf.add(sum, term));
       const centred_ND = tf.sub(x_ND, rowMean(tf, x_ND));
       const variance_N1 = rowMean(tf, tf.square(centred_ND));
@@ -34,14 +52,18 @@ export function layerNorm(tf: Tf, terms: readonly Tensor[], { weight, bias }: Af
       return { value: tf.add(tf.mul(unit_ND, weight), bias), saved: [unit_ND, scale_N1] };
     },
     (dy_ND, [unit_ND, scale_N1]) => {
+      const others = (dx: Tensor) => terms.slice(1).map(() => tf.clone(dx));
+      if (fusedGradient !== null) {
+        const [dx, dWeight, dBias] = fusedGradient({ dy: dy_ND, unit: unit_ND, scale: scale_N1, weight });
+        return [dx!, ...others(dx!), dWeight!, dBias!];
+      }
       const dyUnit_ND = tf.mul(dy_ND, unit_ND!);
       const dUnit_ND = tf.mul(dy_ND, weight);
       // The gradient loses its parts along the mean and along the normalized row itself.
       const along_N1 = rowMean(tf, tf.mul(dUnit_ND, unit_ND!));
       const free_ND = tf.sub(tf.sub(dUnit_ND, rowMean(tf, dUnit_ND)), tf.mul(unit_ND!, along_N1));
       const dx_ND = tf.mul(free_ND, scale_N1!);
-      const others = terms.slice(1).map(() => tf.clone(dx_ND));
-      return [dx_ND, ...others, tf.sum(dyUnit_ND, 0), tf.sum(dy_ND, 0)];
+      return [dx_ND, ...others(dx_ND), tf.sum(dyUnit_ND, 0), tf.sum(dy_ND, 0)];
     },
   );
 }
@@ -53,6 +75,18 @@ function rowMean(tf: Tf, x_ND: Tensor): Tensor {
 
 /** GELU(x) = x Phi(x), Phi the normal distribution function, by the error function. */
 export function gelu(tf: Tf, x: Tensor): Tensor {
+  const fused = fusedKernel(tf, FUSED_KERNELS.gelu);
+  if (fused !== null) {
+    return differentiable(
+      tf,
+      [x],
+      () => {
+        const [value, slope] = fused({ x });
+        return { value: value!, saved: [slope!] };
+      },
+      (dy, [slope]) => [tf.mul(dy, slope!)],
+    );
+  }
   return differentiable(
     tf,
     [x],

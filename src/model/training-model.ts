@@ -10,12 +10,11 @@
 import { assert, LockstepError, layoutSize, type ParameterLayout } from '../base/index.ts';
 import type { ModelConfig, ObjectiveConfig } from '../config/index.ts';
 import type { MicroBatch } from '../data/index.ts';
-import { argMaxTokens } from './cross-entropy.ts';
 import type { Tensor, Tf } from './differentiable.ts';
 import { type DropoutMasks, dropoutFor, type SlotKey } from './dropout.ts';
 import type { Lookups } from './lookups.ts';
-import type { SourceBatch, SpecialIds } from './micro-batch.ts';
-import { evaluationLoss, lastStates, type Trained, trainingLoss } from './objectives.ts';
+import type { SpecialIds } from './micro-batch.ts';
+import { evaluationLoss, type Trained, trainingLoss } from './objectives.ts';
 import { type ParameterTree, parameterLayout, treeOf } from './parameters.ts';
 
 export interface TrainingModelOptions {
@@ -40,8 +39,6 @@ export interface TrainingModel {
   gradient(batch: MicroBatch, key: SlotKey, target: Float32Array): Promise<GradientResult>;
   /** Loss at full depth, without dropout: what the last layer alone says. */
   evaluate(batch: MicroBatch): Promise<GradientResult>;
-  /** Decodes `targetLength` slots at full depth; one array of ids per row, cut before the first `</s>`. */
-  generate(batch: SourceBatch, targetLength: number): Promise<Int32Array[]>;
   dispose(): void;
 }
 
@@ -73,8 +70,10 @@ export function createTrainingModel(options: TrainingModelOptions): TrainingMode
       assert(target.length === size, `gradient of ${target.length} floats, layout has ${size}`);
       const tree = uploaded();
       const { realTokens } = batch;
-      target.fill(0);
-      if (realTokens === 0) return { lossSum: 0, realTokens };
+      if (realTokens === 0) {
+        target.fill(0);
+        return { lossSum: 0, realTokens };
+      }
       let addLookupGradients: Lookups['addGradients'] = () => {};
       const tensors = tf.tidy(() => {
         const pass = { tf, model, masks: dropoutFor(tf, dropoutMasks, key, model) };
@@ -94,7 +93,8 @@ export function createTrainingModel(options: TrainingModelOptions): TrainingMode
       const numLookups = values.length - layout.length;
       layout.forEach((entry, index) => {
         const grad = values[numLookups + index];
-        if (grad != null) target.set(grad, entry.offset);
+        if (grad == null) target.fill(0, entry.offset, entry.offset + entry.size);
+        else target.set(grad, entry.offset);
       });
       addLookupGradients(values.slice(0, numLookups), target);
       return { lossSum, realTokens };
@@ -105,21 +105,6 @@ export function createTrainingModel(options: TrainingModelOptions): TrainingMode
       if (realTokens === 0) return { lossSum: 0, realTokens };
       const [loss] = await download([tf.tidy(() => evaluationLoss(trained, uploaded(), batch))]);
       return { lossSum: loss![0]!, realTokens };
-    },
-
-    async generate(batch, targetLength) {
-      assert(objective.kind !== 'autoregressive', 'all slots at once');
-      const labels = new Int32Array(batch.batchSize * targetLength);
-      const hidden = tf.tidy(() => lastStates(trained, uploaded(), { ...batch, targetLength, labels }));
-      const best = argMaxTokens(tf, hidden, uploaded().shared);
-      // Int32Array by the tensor's type.
-      const tokens = (await best.data()) as Int32Array;
-      tf.dispose([hidden, best]);
-      return Array.from({ length: batch.batchSize }, (_, row) => {
-        const slots = tokens.slice(row * targetLength, (row + 1) * targetLength);
-        const end = slots.indexOf(specialIds.eos);
-        return end === -1 ? slots : slots.slice(0, end);
-      });
     },
 
     dispose() {

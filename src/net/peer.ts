@@ -1,6 +1,7 @@
 /**
  * The gradient links between workers: one PULL socket for all that comes in, one PUSH socket for
- * each peer that frames go out to. A frame is `[header, seal, payload]`.
+ * each peer that frames go out to. A frame is `[header, seal, payload]`, or `[header, seal]` when its
+ * payload lies in the sender's memory (gradient-memory.ts).
  *
  * zeromq sends the caller's memory and tells when it is *queued*, not when it has left (PARTS
  * section 4). A payload therefore must not change until every receiver has voted on the attempt it
@@ -18,13 +19,13 @@ const FRAME_BYTES_MAX = 16 * 1024 * 1024;
 
 export interface PeerFrame {
   readonly header: GradientHeader;
-  /** The bytes behind the header; the CRC is not checked yet. */
-  readonly payload: Buffer;
+  /** The bytes behind the header, whose digest is not checked yet; null when they lie in the sender's memory. */
+  readonly payload: Buffer | null;
 }
 
 interface Outgoing {
-  readonly header: () => object;
-  readonly payload: Uint8Array;
+  readonly header: () => GradientHeader;
+  readonly payload: Uint8Array | null;
 }
 
 export class PeerReceiver {
@@ -49,7 +50,7 @@ export class PeerReceiver {
     this.endpoint = socket.lastEndpoint ?? '';
   }
 
-  /** Payload bytes of all frames taken in. */
+  /** Payload bytes of all frames taken in, wherever they lie. */
   get receivedBytes(): number {
     return this.#receivedBytes;
   }
@@ -62,11 +63,15 @@ export class PeerReceiver {
     for await (const [body, sealed, payload] of this.#socket) {
       const opened = open(this.#key, gradientHeaderSchema, body, sealed);
       if (!opened.ok) onRefused(opened.reason);
-      else if (payload === undefined || payload.length !== opened.value.length * 4) {
-        onRefused('payload has another length than its header says');
-      } else {
-        this.#receivedBytes += payload.length;
-        yield { header: opened.value, payload };
+      else {
+        const header = opened.value;
+        const bytes = header.length * 4;
+        if ((payload?.length ?? 0) !== (header.memoryAt === null ? bytes : 0)) {
+          onRefused('payload has another length than its header says');
+          continue;
+        }
+        this.#receivedBytes += bytes;
+        yield { header, payload: payload ?? null };
       }
     }
   }
@@ -103,16 +108,16 @@ export class PeerSender {
     }
   }
 
-  /** Payload bytes handed to zeromq. */
+  /** Payload bytes of the frames handed to zeromq. */
   get sentBytes(): number {
     return this.#sentBytes;
   }
 
   /**
-   * Queues a frame. `header` is called when its turn comes, so that checksums are taken while
-   * frames before it travel. The queue is bounded by the attempt that the frames belong to.
+   * Queues a frame; `payload` is null when it lies in memory. `header` is called when its turn comes,
+   * so that digests are taken while frames before it travel. The queue is bounded by the attempt that the frames belong to.
    */
-  send(header: () => object, payload: Uint8Array): void {
+  send(header: () => GradientHeader, payload: Uint8Array | null): void {
     if (this.#closed) return;
     this.#outbox.push({ header, payload });
     if (!this.#writing) void this.#write();
@@ -134,8 +139,10 @@ export class PeerSender {
     this.#writing = true;
     try {
       for (let next = this.#outbox.shift(); next !== undefined; next = this.#outbox.shift()) {
-        await this.#socket.send([...seal(this.#key, next.header()), next.payload]);
-        this.#sentBytes += next.payload.length;
+        const header = next.header();
+        const sealed = seal(this.#key, header);
+        await this.#socket.send(next.payload === null ? sealed : [...sealed, next.payload]);
+        this.#sentBytes += header.length * 4;
       }
     } catch (error) {
       if (!this.#closed) this.#onFailure(messageOf(error));

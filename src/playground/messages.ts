@@ -1,11 +1,20 @@
 /** What the playground's process is asked and what it answers. Between processes of one version: not parsed. */
 
+import type { Validated } from '../evaluation/index.ts';
+
 export interface GenerateOrder {
   readonly text: string;
   /** Null takes the newest valid checkpoint. */
   readonly checkpoint: number | null;
   /** Slots to fill; null takes the run's sequence length. */
   readonly length: number | null;
+  /** Confidence from which on a token leaves its layer, 1 - H / ln V for an entropy H; null computes every layer. */
+  readonly threshold: number | null;
+}
+
+export interface ValidateOrder {
+  readonly step: number;
+  readonly samplesMax: number;
 }
 
 export interface ExamplePlace {
@@ -18,6 +27,7 @@ export interface Orders {
   readonly describe: { readonly order: null; readonly answer: DatasetFacts };
   readonly generate: { readonly order: GenerateOrder; readonly answer: Generation };
   readonly example: { readonly order: ExamplePlace; readonly answer: Example };
+  readonly validate: { readonly order: ValidateOrder; readonly answer: Validated };
 }
 export type OrderName = keyof Orders;
 
@@ -33,7 +43,11 @@ export interface Generation {
   /** Step of the checkpoint that was asked. */
   readonly step: number;
   readonly layers: number;
-  readonly tokens: readonly { readonly text: string; readonly layer: number; readonly confidence: null }[];
+  readonly tokens: readonly {
+    readonly text: string;
+    readonly layer: number;
+    readonly confidence: number | null;
+  }[];
   readonly text: string;
   readonly sourceTokens: number;
   /** The input was cut to so many tokens; null when it was not. */

@@ -1,6 +1,7 @@
 /** The playground's side of its own process: answers orders one by one, in order. */
 import { setPriority } from 'node:os';
 import { messageOf, unreachable } from '../base/index.ts';
+import { ValidationLoss } from '../evaluation/index.ts';
 import { Generator } from './generator.ts';
 import type { Answered, Asked, OrderName, Orders } from './messages.ts';
 
@@ -10,17 +11,14 @@ const NICENESS = 10;
 /** Serves until the channel to the parent closes. */
 export function servePlayground(runDir: string, dataDir: string): Promise<void> {
   setPriority(NICENESS);
-  let generator: Promise<Generator> | null = null;
+  const desk: Desk = {
+    generator: retried(() => Generator.open(runDir, dataDir)),
+    validation: retried(() => ValidationLoss.open(runDir, dataDir)),
+  };
   let work: Promise<void> = Promise.resolve();
   const answer = async (asked: Asked): Promise<Answered> => {
     try {
-      // Tried anew after a failure: the run or its data may be there by now.
-      generator ??= Generator.open(runDir, dataDir);
-      const opened = await generator.catch((error: unknown) => {
-        generator = null;
-        throw error;
-      });
-      return { id: asked.id, ok: true, answer: await carryOut(opened, asked) };
+      return { id: asked.id, ok: true, answer: await carryOut(desk, asked) };
     } catch (error) {
       return { id: asked.id, ok: false, reason: messageOf(error) };
     }
@@ -36,16 +34,38 @@ export function servePlayground(runDir: string, dataDir: string): Promise<void> 
   });
 }
 
-function carryOut(generator: Generator, { name, order }: Asked): Promise<unknown> | unknown {
+/** What orders are carried out with, each opened when first needed. */
+interface Desk {
+  readonly generator: () => Promise<Generator>;
+  readonly validation: () => Promise<ValidationLoss>;
+}
+
+/** Opens once; tried anew after a failure, for the run or its data may be there by now. */
+function retried<Value>(open: () => Promise<Value>): () => Promise<Value> {
+  let opened: Promise<Value> | null = null;
+  return () => {
+    opened ??= open().catch((error: unknown) => {
+      opened = null;
+      throw error;
+    });
+    return opened;
+  };
+}
+
+async function carryOut({ generator, validation }: Desk, { name, order }: Asked): Promise<unknown> {
   // The other end is playground.ts of this version, which pairs names with their orders.
   const as = <Name extends OrderName>() => order as Orders[Name]['order'];
   switch (name) {
     case 'describe':
-      return generator.describe();
+      return (await generator()).describe();
     case 'generate':
-      return generator.generate(as<'generate'>());
+      return (await generator()).generate(as<'generate'>());
     case 'example':
-      return generator.example(as<'example'>());
+      return (await generator()).example(as<'example'>());
+    case 'validate': {
+      const { step, samplesMax } = as<'validate'>();
+      return (await validation()).of(step, samplesMax);
+    }
     default:
       return unreachable(name);
   }

@@ -11,6 +11,7 @@ export {
   jobId,
   jobSchema,
   type MemberAddress,
+  type MemoryAddress,
   type PhaseTimes,
   PROTOCOL_VERSION,
   type Said,

@@ -8,7 +8,7 @@
 import { z } from 'zod';
 
 /** Raised whenever a message or a frame changes its meaning; unequal versions refuse each other. */
-export const PROTOCOL_VERSION = 2;
+export const PROTOCOL_VERSION = 3;
 
 const count = z.int().min(0);
 const identifier = z.string().min(1).max(128);
@@ -80,6 +80,15 @@ const stateSourceSchema = z.discriminatedUnion('kind', [
 ]);
 export type StateSource = z.infer<typeof stateSourceSchema>;
 
+/** Memory that workers of one host read from each other: see net/gradient-memory.ts. */
+const memoryAddressSchema = z.object({
+  /** Equal for workers that can reach each other's memory. */
+  domain: z.string().min(1).max(256),
+  pid: count,
+  descriptor: count,
+});
+export type MemoryAddress = z.infer<typeof memoryAddressSchema>;
+
 export const workerMessageSchema = z.discriminatedUnion('type', [
   z.object({
     ...envelope,
@@ -91,6 +100,8 @@ export const workerMessageSchema = z.discriminatedUnion('type', [
     pid: count,
     /** Where peers reach this worker's gradient socket. */
     peerEndpoint: z.string().max(512),
+    /** Where those of the same host find the gradients themselves. */
+    peerMemory: memoryAddressSchema.nullable(),
   }),
   z.object({
     ...envelope,
@@ -156,6 +167,7 @@ const memberSchema = z.object({
   incarnation: identifier,
   worker: identifier,
   peerEndpoint: z.string().max(512),
+  peerMemory: memoryAddressSchema.nullable(),
 });
 export type MemberAddress = z.infer<typeof memberSchema>;
 
@@ -222,8 +234,10 @@ export const gradientHeaderSchema = z.object({
   /** Position within the flat vector and length, in floats. */
   offset: count,
   length: z.int().min(1),
-  /** CRC-32C of the payload. */
-  crc: count,
+  /** Of the payload: its blocks' digests (kernels/digest.wat) combined; null where it never leaves the host's memory. */
+  digest: digest.nullable(),
+  /** The byte of the sender's memory at which the payload lies; null when it follows the header. */
+  memoryAt: count.nullable(),
 });
 export type GradientHeader = z.infer<typeof gradientHeaderSchema>;
 

@@ -240,7 +240,7 @@ export class SimulatedWorker {
       case 'sayHello':
         this.#say({
           ...{ type: 'hello', generation: 0, step: 0, attempt: 0 },
-          ...{ name: null, host: 'h', pid: 1, peerEndpoint: `tcp://h:1/${this.name}` },
+          ...{ name: null, host: 'h', pid: 1, peerEndpoint: `tcp://h:1/${this.name}`, peerMemory: null },
           formerly: this.#inheritance?.formerly ?? null,
         });
         return;

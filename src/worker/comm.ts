@@ -326,6 +326,7 @@ export class CommThread {
       host: hostname(),
       pid: process.pid,
       peerEndpoint: `tcp://${advertisedHost}:${advertisedPort ?? this.#links.port}`,
+      peerMemory: this.#links.memory?.address ?? null,
     });
   }
 
@@ -464,6 +465,8 @@ export class CommThread {
       fragments: this.#fragments,
       kernels: this.#kernels,
       pieceFloats,
+      memory: this.#links.memory,
+      peerMemories: this.#links.peerMemories,
       senderTo: (endpoint) => this.#links.senderTo(endpoint),
       onFinished: (gradientDigest, allFinite) => {
         if (allFinite) this.#post({ type: 'reductionFinished', generation, attempt, gradientDigest });

@@ -3,7 +3,7 @@
  * of one that is over are dropped, and a frame of one that has not begun here yet is held.
  */
 import { assert } from '../base/index.ts';
-import { type PeerFrame, PeerReceiver, PeerSender } from '../net/index.ts';
+import { GradientMemory, type PeerFrame, PeerMemories, PeerReceiver, PeerSender } from '../net/index.ts';
 import type { Envelope, FrameKey, GradientHeader } from '../protocol/index.ts';
 import type { Reduction } from './reduction.ts';
 
@@ -17,6 +17,9 @@ export interface GradientLinkHandlers {
 
 export class GradientLinks {
   readonly #receiver: PeerReceiver;
+  /** What peers of this host read; null where there is no such memory. */
+  readonly memory = GradientMemory.create();
+  readonly peerMemories: PeerMemories;
   readonly #key: FrameKey;
   readonly #handlers: GradientLinkHandlers;
   readonly #senders = new Map<string, PeerSender>();
@@ -53,6 +56,7 @@ export class GradientLinks {
     this.#receiver = receiver;
     this.#key = key;
     this.#handlers = handlers;
+    this.peerMemories = new PeerMemories(this.memory, (reason) => handlers.onRefused(reason));
     this.#read().catch((error: unknown) => handlers.onBroken(error));
   }
 
@@ -77,6 +81,7 @@ export class GradientLinks {
 
   /** Begins an attempt: links to whoever left are closed, and what was held for it is let in. */
   begin(reduction: Reduction): void {
+    this.peerMemories.keep(reduction.order.members);
     const kept = new Set(reduction.order.members.map((member) => member.peerEndpoint));
     for (const [endpoint, sender] of this.#senders) {
       if (kept.has(endpoint)) continue;
@@ -150,6 +155,8 @@ export class GradientLinks {
     this.#look?.();
     this.#receiver.close();
     for (const sender of this.#senders.values()) sender.close();
+    this.peerMemories.close();
+    this.memory?.close();
   }
 
   async #read(): Promise<void> {

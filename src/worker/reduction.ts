@@ -2,36 +2,30 @@
  * One attempt at an all-reduce carried out: the decisions of the collective's machine turned into
  * frames and sums over shared memory. Runs in the comm thread.
  *
- * Fragments are only read. The reduced vector is written, digested and squared block by block; its
- * frames stay valid because nothing writes it again before every member has voted.
+ * Each range is passed over once: read, digested, added up, measured and written while it is in cache.
+ * Fragments are only read. The reduced vector, and what peers of this host read in this worker's
+ * memory, stay valid because nothing writes them again before every member has voted.
  */
-import { crc32c } from '@node-rs/crc32';
 import { assert, unreachable } from '../base/index.ts';
 import {
   AllReduce,
   type AllReduceEffect,
   type AllReduceEvent,
   type Operand,
-  planPieces,
+  planShards,
 } from '../collective/index.ts';
-import { BLOCK_FLOATS, combineDigests, type Kernels, numBlocks } from '../kernels/index.ts';
-import type { PeerFrame, PeerSender } from '../net/index.ts';
-import type { CoordinatorMessage, Envelope, GradientHeader } from '../protocol/index.ts';
-import type { SharedFragment, SharedState } from './thread-messages.ts';
-
-type Order = Extract<CoordinatorMessage, { type: 'reduce' }>;
+import { BLOCK_FLOATS, combineDigests, numBlocks, type SumTree } from '../kernels/index.ts';
+import type { PeerFrame } from '../net/index.ts';
+import { damagedIn, HeldFrames, isReceived, sinkInto } from './held-frames.ts';
+import { type OutgoingContext, OutgoingFrames } from './outgoing-frames.ts';
+import type { SharedFragment, SharedGradient } from './thread-messages.ts';
 
 /** After this long in one go the comm thread looks at its sockets: heartbeats must not wait for sums. */
 const SLICE_MS = 20;
 
-export interface ReductionContext {
-  readonly order: Order;
-  readonly incarnation: string;
-  readonly state: SharedState;
-  readonly fragments: readonly SharedFragment[];
-  readonly kernels: Kernels;
+export interface ReductionContext extends Omit<OutgoingContext, 'reduced'> {
+  readonly state: SharedGradient;
   readonly pieceFloats: number;
-  senderTo(endpoint: string): PeerSender;
   onFinished(gradientDigest: string, allFinite: boolean): void;
   onFailed(reason: string): void;
   onRejected(reason: string): void;
@@ -41,15 +35,15 @@ export class Reduction {
   readonly #context: ReductionContext;
   readonly #machine: AllReduce;
   readonly #rank: number;
+  readonly #ownShard: { readonly first: number; readonly end: number };
   readonly #fragments: ReadonlyMap<number, SharedFragment>;
-  /** Payloads lent to the machine, by frame id. */
-  readonly #frames = new Map<number, Float32Array>();
+  readonly #frames: HeldFrames;
+  readonly #outgoing: OutgoingFrames;
+  /** Fragments that go through memory and are still to be laid there. */
+  readonly #toLay: Extract<AllReduceEffect, { type: 'sendFragment' }>[] = [];
   readonly #blockDigests: BigUint64Array;
-  /** Checksums of finished pieces, by offset: one computation for all peers. */
-  readonly #checksums = new Map<number, number>();
-  /** Offsets of the pieces whose digests and squares are taken. */
-  readonly #measured = new Set<number>();
-  #nextFrame = 0;
+  /** Digests of this rank's own pieces, by offset: one computation for all peers. */
+  readonly #pieceDigests = new Map<number, string>();
   #work: Promise<void> = Promise.resolve();
   #aborted = false;
 
@@ -67,16 +61,20 @@ export class Reduction {
       slotOwners: order.slotOwners,
     });
     this.#fragments = new Map(context.fragments.map((fragment) => [fragment.first, fragment]));
+    this.#frames = new HeldFrames(context.kernels);
+    this.#outgoing = new OutgoingFrames({ ...context, reduced: state.reduced }, this.#rank);
     this.#blockDigests = new BigUint64Array(numBlocks(state.reduced.length));
+    const shard = planShards(state.reduced.length, order.members.length)[this.#rank]!;
+    this.#ownShard = { first: shard.offset, end: shard.offset + shard.length };
   }
 
-  get order(): Order {
+  get order(): ReductionContext['order'] {
     return this.#context.order;
   }
 
   /** Frames taken in so far: while it does not grow, nothing arrives. */
   get numFrames(): number {
-    return this.#nextFrame;
+    return this.#frames.numTaken;
   }
 
   /** What this rank waits for, in words; null when it has everything. */
@@ -88,29 +86,32 @@ export class Reduction {
     return `rank ${this.#rank} waits for ${whose}, floats ${piece.offset}+${piece.length}`;
   }
 
-  start(): Promise<void> {
-    return this.#enter(() => ({ type: 'started' }));
+  /** Resolves when this rank has sent its fragments, as far as sockets take them. */
+  async start(): Promise<void> {
+    await this.#enter(() => ({ type: 'started' }));
+    for (let next = this.#toLay.shift(); next !== undefined; next = this.#toLay.shift()) {
+      if (this.#aborted) return;
+      this.#outgoing.sendFragment(next);
+      // What has arrived meanwhile comes between: the ranks go through the vector side by side.
+      await nextTurn();
+    }
   }
 
   /** Takes a frame of this attempt; resolves when what followed from it is done. */
   accept({ header, payload }: PeerFrame): Promise<void> {
-    const { order, onRejected, onFailed } = this.#context;
+    const { order, peerMemories, onRejected } = this.#context;
     const member = order.members[header.rank];
     if (member?.incarnation !== header.incarnation) {
       onRejected(`rank ${header.rank} is not the sender's`);
       return Promise.resolve();
     }
-    if (crc32c(payload) !== header.crc) {
-      const reason = `a frame from ${member.worker} arrived damaged`;
-      onRejected(reason);
-      // It is not sent a second time: only another attempt brings what it held.
-      onFailed(reason);
-      return Promise.resolve();
-    }
     return this.#enter(() => {
-      const frame = this.#nextFrame;
-      this.#nextFrame += 1;
-      this.#frames.set(frame, floatsOf(payload));
+      const bytes = payload ?? peerMemories.of(member);
+      if (bytes === null) {
+        this.#fail(`a frame from ${member.worker} lies in memory that is out of reach here`);
+        return { type: 'aborted' };
+      }
+      const frame = this.#frames.take(header, bytes, member.worker);
       const { rank: from, offset, length, first, count } = header;
       const arrival = { from, offset, length, frame };
       return header.type === 'fragment'
@@ -131,48 +132,42 @@ export class Reduction {
       if (this.#aborted) return;
       let sliceStart = performance.now();
       for (const effect of this.#machine.step(makeEvent())) {
+        if (this.#aborted) return;
         this.#carryOut(effect);
         if (performance.now() - sliceStart > SLICE_MS) {
-          await new Promise((resolve) => setImmediate(resolve));
+          await nextTurn();
           sliceStart = performance.now();
         }
-        if (this.#aborted) return;
       }
     });
     return this.#work;
   }
 
   #carryOut(effect: AllReduceEffect): void {
-    const { state, kernels } = this.#context;
     switch (effect.type) {
-      case 'sendFragment': {
-        const { node, to, offset, length } = effect;
-        this.#send(to, 'fragment', node, offset, this.#local(node.first).subarray(offset, offset + length));
+      case 'sendFragment':
+        if (this.#outgoing.readsMemory(effect.to)) this.#toLay.push(effect);
+        else this.#outgoing.sendFragment(effect);
         return;
-      }
-      case 'sendReduced': {
-        const { to, offset, length } = effect;
-        const root = { first: 0, count: this.order.slotOwners.length };
-        this.#send(to, 'reduced', root, offset, state.reduced.subarray(offset, offset + length));
+      case 'sendReduced':
+        this.#outgoing.sendReduced(effect, this.#pieceDigests.get(effect.offset)!);
         return;
-      }
-      case 'add': {
-        const { offset, length } = effect;
-        const at = (operand: Operand) => this.#operand(operand, offset, length);
-        kernels.addFlush(at(effect.into), at(effect.left), at(effect.right));
+      case 'add':
+        this.#add(effect);
         return;
-      }
       case 'storeReduced': {
-        const { offset, length } = effect;
-        state.reduced.set(this.#operand(effect.from, offset, length), offset);
-        this.#measure(offset, length);
+        const { from, offset, length } = effect;
+        this.#finishPiece(this.#treeOf(from, offset, length), offset, length);
         return;
       }
       case 'release':
-        this.#frames.delete(effect.frame);
+        this.#frames.release(effect.frame);
         return;
       case 'finished':
-        this.#finish();
+        this.#context.onFinished(
+          combineDigests(this.#blockDigests),
+          this.#context.state.blockSums.every(Number.isFinite),
+        );
         return;
       case 'reject':
         this.#context.onRejected(effect.reason);
@@ -184,20 +179,43 @@ export class Reduction {
     }
   }
 
-  #operand(operand: Operand, offset: number, length: number): Float32Array {
-    switch (operand.kind) {
-      case 'local':
-        return this.#local(operand.node.first).subarray(offset, offset + length);
-      case 'reduced':
-        return this.#context.state.reduced.subarray(offset, offset + length);
-      case 'frame': {
-        const frame = this.#frames.get(operand.frame);
-        assert(frame !== undefined && frame.length === length, `frame ${operand.frame} is held`);
-        return frame;
-      }
-      default:
-        return unreachable(operand);
+  // ---- sums -------------------------------------------------------------------------------------
+
+  #add({ into, left, right, offset, length }: Extract<AllReduceEffect, { type: 'add' }>): void {
+    const tree = { left: this.#treeOf(left, offset, length), right: this.#treeOf(right, offset, length) };
+    if (into.kind === 'reduced') {
+      this.#finishPiece(tree, offset, length);
+      return;
     }
+    assert(into.kind === 'frame', 'a local fragment is read only');
+    const damaged = this.#frames.become(into.frame, tree);
+    if (damaged !== null) this.#refuseDamaged(damaged);
+  }
+
+  #treeOf(operand: Operand, offset: number, length: number): SumTree {
+    if (operand.kind === 'frame') return this.#frames.treeOf(operand.frame);
+    assert(operand.kind === 'local', 'what is reduced is in no further sum');
+    return { source: this.#local(operand.node.first).subarray(offset, offset + length), blockDigests: null };
+  }
+
+  /** Writes the final value of a range into the reduced vector, and measures it. Ranges start at a block. */
+  #finishPiece(tree: SumTree, offset: number, length: number): void {
+    const { state, kernels } = this.#context;
+    const isOwn = offset >= this.#ownShard.first && offset < this.#ownShard.end;
+    const forPeers = isOwn ? this.#outgoing.sinkFor(offset) : null;
+    const inPlace = sinkInto(state.reduced.subarray(offset, offset + length));
+    const firstBlock = offset / BLOCK_FLOATS;
+    kernels.sumTree(
+      // The digests of a range that arrived whole are those of the result.
+      isReceived(tree) ? { ...tree, blockDigests: null } : tree,
+      forPeers === null ? [inPlace] : [inPlace, forPeers],
+      { blockDigests: this.#blockDigests, blockSums: state.blockSums, firstBlock },
+    );
+    const blockDigests = this.#blockDigests.subarray(firstBlock, firstBlock + numBlocks(length));
+    if (isReceived(tree)) tree.blockDigests.set(blockDigests);
+    const damaged = damagedIn(tree);
+    if (damaged !== null) this.#refuseDamaged(damaged);
+    else if (isOwn) this.#pieceDigests.set(offset, combineDigests(blockDigests));
   }
 
   #local(first: number): Float32Array {
@@ -206,67 +224,19 @@ export class Reduction {
     return fragment.value;
   }
 
-  #send(
-    to: number,
-    type: 'fragment' | 'reduced',
-    node: { first: number; count: number },
-    offset: number,
-    values: Float32Array,
-  ): void {
-    const { order, incarnation } = this.#context;
-    const payload = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-    const envelope: Envelope = {
-      protocol: order.protocol,
-      run: order.run,
-      incarnation,
-      generation: order.generation,
-      step: order.step,
-      attempt: order.attempt,
-    };
-    const makeHeader = (): GradientHeader => ({
-      ...envelope,
-      type,
-      rank: this.#rank,
-      first: node.first,
-      count: node.count,
-      offset,
-      length: values.length,
-      crc: type === 'reduced' ? this.#checksumOf(offset, payload) : crc32c(payload),
-    });
-    this.#context.senderTo(order.members[to]!.peerEndpoint).send(makeHeader, payload);
+  #refuseDamaged(worker: string): void {
+    const reason = `a frame from ${worker} arrived damaged`;
+    this.#context.onRejected(reason);
+    // It is not sent a second time: only another attempt brings what it held.
+    this.#fail(reason);
   }
 
-  #checksumOf(offset: number, payload: Uint8Array): number {
-    const known = this.#checksums.get(offset);
-    if (known !== undefined) return known;
-    const checksum = crc32c(payload);
-    this.#checksums.set(offset, checksum);
-    return checksum;
-  }
-
-  /** Digest and squares of a finished range, while it is still in cache. Ranges start at a block. */
-  #measure(offset: number, length: number): void {
-    const { kernels, state } = this.#context;
-    const values = state.reduced.subarray(offset, offset + length);
-    kernels.digestBlocks(values, this.#blockDigests, offset / BLOCK_FLOATS);
-    kernels.sumOfSquares(values, state.blockSums, offset / BLOCK_FLOATS);
-    this.#measured.add(offset);
-  }
-
-  #finish(): void {
-    const { state, order, pieceFloats } = this.#context;
-    // Most pieces of this rank's own shard were summed in place rather than stored, and not measured yet.
-    const own = planPieces(state.reduced.length, order.members.length, pieceFloats)[this.#rank]!;
-    for (const { offset, length } of own) if (!this.#measured.has(offset)) this.#measure(offset, length);
-    const allFinite = state.blockSums.every(Number.isFinite);
-    this.#context.onFinished(combineDigests(this.#blockDigests), allFinite);
+  #fail(reason: string): void {
+    this.abort();
+    this.#context.onFailed(reason);
   }
 }
 
-/** A frame's floats in place; copied only where zeromq hands out a view that is not aligned. */
-function floatsOf(payload: Buffer): Float32Array {
-  if (payload.byteOffset % 4 === 0) {
-    return new Float32Array(payload.buffer, payload.byteOffset, payload.byteLength / 4);
-  }
-  return new Float32Array(payload.buffer.slice(payload.byteOffset, payload.byteOffset + payload.byteLength));
+function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
 }

@@ -22,11 +22,21 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   queue: ['base', 'config', 'protocol'],
   logging: ['base'],
   chaos: ['base'],
+  metrics: ['base'],
   dashboard: [
     ...['base', 'config', 'storage', 'checkpoint', 'history', 'queue', 'coordinator', 'playground'],
   ],
-  playground: ['base', 'config', 'kernels', 'checkpoint', 'data', 'model', 'engine', 'coordinator'],
-  coordinator: ['base', 'config', 'collective', 'checkpoint', 'history', 'protocol', 'net', 'queue'],
+  generation: ['base', 'config', 'checkpoint', 'data', 'model', 'engine', 'coordinator', 'weights'],
+  evaluation: [
+    ...['base', 'config', 'kernels', 'checkpoint', 'data', 'model', 'engine', 'coordinator'],
+    ...['generation', 'metrics'],
+  ],
+  playground: ['base', 'config', 'checkpoint', 'data', 'generation', 'evaluation', 'coordinator'],
+  serving: ['base', 'generation', 'dashboard'],
+  coordinator: [
+    ...['base', 'config', 'collective', 'storage', 'checkpoint', 'history', 'protocol', 'net', 'queue'],
+  ],
+  weights: ['base', 'config', 'storage', 'checkpoint', 'data', 'model', 'coordinator'],
   worker: [
     ...['base', 'config', 'kernels', 'collective', 'data', 'model', 'engine'],
     ...['protocol', 'net', 'queue', 'logging'],
@@ -45,8 +55,10 @@ const HOMES: Readonly<Record<string, readonly string[]>> = {
   commander: PROGRAMS,
   '@tensorflow/tfjs': ['engine', 'model'],
   wtf_wikipedia: ['data'],
+  yauzl: ['weights'],
+  stemmer: ['metrics'],
   msgpackr: ['protocol'],
-  fastify: ['coordinator', 'dashboard'],
+  fastify: ['coordinator', 'dashboard', 'serving'],
   'prom-client': ['dashboard'],
   '@bull-board/api': ['dashboard'],
 };

@@ -1,4 +1,6 @@
-/** The validation split in use: training leaves the held-out documents alone, `lockstep evaluate` measures on them. */
+/**
+ * `lockstep evaluate RUN`: the loss on what training left alone, and the texts that the run's model generates.
+ */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -48,6 +50,24 @@ describe('lockstep evaluate', () => {
     expect(few).toContain('in 2 samples');
   });
 
+  it('is what training itself recorded of its last checkpoint, beside the curves', {
+    timeout: LIMIT_MS,
+  }, async () => {
+    const records = readFileSync(join(dir, 'held', 'metrics.jsonl'), 'utf8')
+      .trimEnd()
+      .split('\n');
+    const validated = records
+      .map(
+        (line) =>
+          JSON.parse(line) as { event?: string; fields?: { step: number; loss: number; samples: number } },
+      )
+      .filter(({ event }) => event === 'validated');
+    const { step, loss, samples } = validated.at(-1)!.fields!;
+    expect(step).toBe(16);
+    const text = await succeed(evaluate('held', '--samples', String(samples)));
+    expect(text).toContain(`loss ${loss.toFixed(4)}`);
+  });
+
   it('passes a damaged checkpoint over and says so', { timeout: LIMIT_MS }, async () => {
     const checkpoints = join(dir, 'held', 'checkpoints');
     const [oldest] = readdirSync(checkpoints).sort();
@@ -59,6 +79,50 @@ describe('lockstep evaluate', () => {
     expect(code).toBe(0);
     expect(stdout.trimEnd().split('\n')).toHaveLength(3);
     expect(stderr).toContain('checkpoint of step 4 passed over');
+  });
+
+  it('scores and times what the run generates, at each threshold', { timeout: LIMIT_MS }, async () => {
+    const lines = Array.from(
+      { length: 5 },
+      (_, index) => `The ${['river', 'engine'][index % 2]} moves slowly.\n`,
+    );
+    const [source, target] = ['source.txt', 'target.txt'].map((name) => join(dir, name));
+    writeFileSync(source!, lines.join(''));
+    writeFileSync(target!, lines.join(''));
+    const [json, output] = ['figures.json', 'generated.txt'].map((name) => join(dir, name));
+    const files = ['--source', source!, '--target', target!];
+    const few = ['--target-length', '12', '--batch-size', '2', '--latency-texts', '2'];
+    const text = await succeed(evaluate('held', ...files, ...few, '--threshold', '0,99', '--json', json!));
+    const report = JSON.parse(readFileSync(json!, 'utf8'));
+    expect(report.source).toBe(source);
+    const [late, early] = report.rows;
+    expect([late, early].map(({ generation }) => generation.options.threshold)).toEqual([0, 99]);
+    expect(late.generation).toMatchObject({
+      kind: 'lplm',
+      step: 16,
+      meanLayer: late.generation.decoderLayers,
+    });
+    expect(early.generation.meanLayer, 'every entropy is below 99').toBe(1);
+    for (const { generation, scores } of report.rows) {
+      expect(scores.texts).toBe(5);
+      expect(generation.latency.texts).toBe(2);
+      expect(generation.latency.medianMs).toBeGreaterThan(0);
+      expect(generation.throughput.textsPerSecond).toBeGreaterThan(0);
+    }
+    expect(text).toMatch(/held +hard 99 +1\.00 of \d+ /);
+
+    // What it writes down scores the same from elsewhere.
+    const again = join(dir, 'again.json');
+    await succeed(
+      evaluate('held', ...files, ...few, '--threshold', '0', '--output', output!, '--json', json!),
+    );
+    await succeed(['evaluate', '--hypotheses', output!, '--target', target!, '--json', again]);
+    const [written] = JSON.parse(readFileSync(again, 'utf8')).rows;
+    expect(written.scores).toEqual(late.scores);
+    const twice = await run(evaluate('held', ...files, '--threshold', '0,99', '--output', output!));
+    expect(twice.stderr).toMatch(
+      /CONFIG_INVALID: --output takes the texts of one model at one threshold; these are 2/,
+    );
   });
 
   it('names a run that holds nothing out, and a folder without a run', { timeout: LIMIT_MS }, async () => {

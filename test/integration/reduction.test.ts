@@ -2,16 +2,21 @@
  * Real reductions over real ZeroMQ sockets, N of them in one process: any placement of the slots gives
  * every rank the bits of the naive sum, and whatever is damaged, foreign or twice there is refused.
  */
-import { crc32c } from '@node-rs/crc32';
 import fc from 'fast-check';
 import { afterEach, describe, expect, test } from 'vitest';
 import { PhiloxRng } from '../../src/base/index.ts';
-import { BLOCK_FLOATS, createKernels, numBlocks } from '../../src/kernels/index.ts';
-import { type PeerFrame, PeerReceiver, PeerSender } from '../../src/net/index.ts';
+import { BLOCK_FLOATS, combineDigests, createKernels, numBlocks } from '../../src/kernels/index.ts';
+import {
+  GradientMemory,
+  type PeerFrame,
+  PeerMemories,
+  PeerReceiver,
+  PeerSender,
+} from '../../src/net/index.ts';
 import { type CoordinatorMessage, deriveKey, PROTOCOL_VERSION } from '../../src/protocol/index.ts';
 import { FragmentStore } from '../../src/worker/fragment-store.ts';
 import { Reduction } from '../../src/worker/reduction.ts';
-import type { SharedState } from '../../src/worker/thread-messages.ts';
+import type { SharedGradient } from '../../src/worker/thread-messages.ts';
 import { emptyFloats, firstDifference, randomFloats } from '../support/floats.ts';
 import { addSlot } from '../support/fragment-slots.ts';
 import { flushIntoTwin } from '../support/kernel-twins.ts';
@@ -28,7 +33,8 @@ afterEach(async () => {
 
 interface Rank {
   readonly reduction: Reduction;
-  readonly state: SharedState;
+  readonly state: SharedGradient;
+  readonly memory: GradientMemory | null;
   readonly finished: Recorder<{ digest: string; allFinite: boolean }>;
   readonly failed: Recorder<string>;
   readonly rejected: Recorder<string>;
@@ -42,17 +48,21 @@ async function startRanks(options: {
   readonly slotOwners: readonly number[];
   readonly leaves: readonly Float32Array[];
   readonly pieceFloats: number;
+  /** The ranks that share memory; none if not given. */
+  readonly sharing?: readonly number[];
   readonly alter?: (frame: PeerFrame, to: number) => PeerFrame[];
 }): Promise<Rank[]> {
-  const { numRanks, slotOwners, leaves, pieceFloats, alter = (frame) => [frame] } = options;
+  const { numRanks, slotOwners, leaves, pieceFloats, sharing = [], alter = (frame) => [frame] } = options;
   const floats = leaves[0]!.length;
   const receivers = await Promise.all(
     Array.from({ length: numRanks }, () => PeerReceiver.bind('tcp://127.0.0.1:*', KEY)),
   );
+  const memories = receivers.map((_, rank) => (sharing.includes(rank) ? GradientMemory.create() : null));
   const members = receivers.map(({ endpoint }, rank) => ({
     incarnation: `incarnation-${rank}`,
     worker: `worker-${rank}`,
     peerEndpoint: endpoint,
+    peerMemory: memories[rank]?.address ?? null,
   }));
   const order: Extract<CoordinatorMessage, { type: 'reduce' }> = {
     ...{ protocol: PROTOCOL_VERSION, run: 'run', incarnation: 'coordinator', type: 'reduce' },
@@ -70,9 +80,11 @@ async function startRanks(options: {
       new Recorder<string>(),
       new Recorder<string>(),
     ];
+    const memory = memories[rank] ?? null;
+    const peerMemories = new PeerMemories(memory, failed.record);
     const reduction = new Reduction({
       ...{ order, incarnation: members[rank]!.incarnation, state, fragments: store.fragments() },
-      ...{ kernels, pieceFloats },
+      ...{ kernels, pieceFloats, memory, peerMemories },
       senderTo(endpoint) {
         const sender = senders.get(endpoint) ?? new PeerSender(endpoint, KEY, failed.record);
         senders.set(endpoint, sender);
@@ -87,29 +99,37 @@ async function startRanks(options: {
       for (const sender of senders.values()) sender.close();
       receiver.close();
       await reading;
+      peerMemories.close();
+      memory?.close();
     });
     const start = async () => {
-      await reduction.start();
+      const starting = reduction.start();
       reading = (async () => {
         for await (const frame of receiver.frames(rejected.record)) {
           for (const altered of alter(frame, rank)) await reduction.accept(altered);
         }
       })();
+      await starting;
     };
-    return { reduction, state, finished, failed, rejected, start };
+    return { reduction, state, memory, finished, failed, rejected, start };
   });
 }
 
-function newState(floats: number): SharedState {
-  const vector = () => new Float32Array(new SharedArrayBuffer(floats * 4));
+function newState(floats: number): SharedGradient {
   return {
-    ...{ parameters: vector(), firstMoment: vector(), secondMoment: vector(), reduced: vector().fill(NaN) },
+    reduced: new Float32Array(new SharedArrayBuffer(floats * 4)).fill(NaN),
     blockSums: new Float64Array(new SharedArrayBuffer(numBlocks(floats) * 8)),
   };
 }
 
 function leavesOf(numSlots: number, floats: number, seed: number): Float32Array[] {
   return Array.from({ length: numSlots }, (_, slot) => randomFloats(floats, seed * 1000 + slot));
+}
+
+function digestOf(values: Float32Array): string {
+  const blockDigests = new BigUint64Array(numBlocks(values.length));
+  kernels.digestBlocks(values, blockDigests, 0);
+  return combineDigests(blockDigests);
 }
 
 function expectedOf(leaves: readonly Float32Array[]): Float32Array {
@@ -139,8 +159,10 @@ describe('a reduction', () => {
           pieceBlocks: fc.integer({ min: 1, max: 4 }),
           seed: fc.nat(3),
           placement: fc.nat(1000),
+          // Some pairs of ranks read each other's memory, others have sockets only.
+          sharing: fc.subarray([0, 1, 2, 3]),
         }),
-        async ({ numRanks, numSlots, floats, pieceBlocks, seed, placement }) => {
+        async ({ numRanks, numSlots, floats, pieceBlocks, seed, placement, sharing }) => {
           const rng = new PhiloxRng({
             seed: placement,
             stream: 'sampling',
@@ -151,7 +173,7 @@ describe('a reduction', () => {
           const slotOwners = Array.from({ length: numSlots }, () => rng.nextInt(numRanks));
           const leaves = leavesOf(numSlots, floats, seed);
           const ranks = await startRanks({
-            ...{ numRanks, slotOwners, leaves, pieceFloats: pieceBlocks * BLOCK_FLOATS },
+            ...{ numRanks, slotOwners, leaves, pieceFloats: pieceBlocks * BLOCK_FLOATS, sharing },
           });
           try {
             // In any order: what a rank gets before it has begun waits.
@@ -197,7 +219,7 @@ describe('a reduction', () => {
       alter(frame, to) {
         if (to !== 1 || isDamaged) return [frame];
         isDamaged = true;
-        const payload = Buffer.from(frame.payload);
+        const payload = Buffer.from(frame.payload!);
         payload[17] = payload[17]! ^ 4;
         return [{ ...frame, payload }];
       },
@@ -210,7 +232,7 @@ describe('a reduction', () => {
 
   test('refuses a fragment that comes twice: nothing is in the sum twice', async () => {
     // A copy, because the sum may be taken in the frame's own memory.
-    const copyOf = (frame: PeerFrame) => ({ ...frame, payload: Buffer.from(frame.payload) });
+    const copyOf = (frame: PeerFrame) => ({ ...frame, payload: Buffer.from(frame.payload!) });
     const ranks = await startRanks({
       ...two,
       slotOwners: [0, 1, 0, 1],
@@ -232,8 +254,9 @@ describe('a reduction', () => {
 
   test('drops frames that claim another’s rank, and finishes with the true ones', async () => {
     const forged = (frame: PeerFrame): PeerFrame => {
-      const payload = Buffer.alloc(frame.payload.length);
-      return { header: { ...frame.header, incarnation: 'ghost', crc: crc32c(payload) }, payload };
+      const payload = Buffer.alloc(frame.payload!.length);
+      const digest = digestOf(new Float32Array(frame.header.length));
+      return { header: { ...frame.header, incarnation: 'ghost', digest }, payload };
     };
     const ranks = await startRanks({ ...two, alter: (frame) => [forged(frame), frame] });
     for (const rank of ranks) await rank.start();
@@ -245,6 +268,64 @@ describe('a reduction', () => {
         new Set([expect.stringMatching(/^rank \d is not the sender's$/)]),
       );
     }
+  });
+
+  describe('through memory', () => {
+    const shared = { ...two, sharing: [0, 1] };
+    const isSum = ({ state }: Rank) => expect(firstDifference(state.reduced, expectedOf(leaves))).toBeNull();
+
+    test('sends headers only, and sums what it finds there', async () => {
+      const payloads: (Buffer | null)[] = [];
+      const ranks = await startRanks({
+        ...shared,
+        alter(frame) {
+          payloads.push(frame.payload);
+          return [frame];
+        },
+      });
+      for (const rank of ranks) await rank.start();
+      for (const rank of ranks) {
+        await rank.finished.next();
+        isSum(rank);
+      }
+      expect(payloads).toEqual(new Array(8).fill(null));
+    });
+
+    test('goes through sockets instead when there is no room', async () => {
+      const ranks = await startRanks(shared);
+      ranks[0]!.memory!.close();
+      for (const rank of ranks) await rank.start();
+      for (const rank of ranks) {
+        await rank.finished.next();
+        isSum(rank);
+        expect(rank.failed.all).toEqual([]);
+      }
+    });
+
+    test('refuses a finished piece that is not what its header says', async () => {
+      const ranks = await startRanks({
+        ...shared,
+        alter(frame, to) {
+          const { type, memoryAt } = frame.header;
+          if (to === 1 && type === 'reduced') ranks[0]!.memory!.write(Buffer.from([1, 2, 3]), memoryAt! + 5);
+          return [frame];
+        },
+      });
+      for (const rank of ranks) await rank.start();
+      expect(await ranks[1]!.failed.next()).toBe('a frame from worker-0 arrived damaged');
+      expect(ranks[1]!.finished.all).toEqual([]);
+    });
+
+    test('fails, and says why, when a frame lies where this rank cannot read', async () => {
+      const ranks = await startRanks({
+        ...two,
+        alter: (frame) => [{ header: { ...frame.header, memoryAt: 0 }, payload: null }],
+      });
+      for (const rank of ranks) await rank.start();
+      expect(await ranks[0]!.failed.next()).toBe(
+        'a frame from worker-1 lies in memory that is out of reach here',
+      );
+    });
   });
 
   test('takes nothing after it was aborted, and never finishes', async () => {
@@ -274,7 +355,8 @@ describe('a reduction', () => {
       () =>
         new Reduction({
           ...{ order: reduction.order, incarnation: 'ghost', state: newState(floats), fragments: [] },
-          ...{ kernels, pieceFloats: BLOCK_FLOATS },
+          ...{ kernels, pieceFloats: BLOCK_FLOATS, memory: null },
+          peerMemories: new PeerMemories(null, () => {}),
           senderTo: () => expect.fail('nothing is sent'),
           onFinished() {},
           onFailed() {},

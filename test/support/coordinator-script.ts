@@ -96,7 +96,10 @@ export class CoordinatorScript {
 
   hello(name: string): readonly CoordinatorEffect[] {
     const peerEndpoint = `tcp://127.0.0.1:1/${name}`;
-    return this.say(name, { type: 'hello', name, formerly: null, host: 'host', pid: 1, peerEndpoint });
+    return this.say(name, {
+      ...{ type: 'hello', name, formerly: null, host: 'host', pid: 1 },
+      ...{ peerEndpoint, peerMemory: null },
+    });
   }
 
   prepared(name: string, layout = LAYOUT, held: HeldState | null = null): readonly CoordinatorEffect[] {
@@ -107,7 +110,10 @@ export class CoordinatorScript {
   comeBack(incarnation: string, formerly: string, held: HeldState | null): readonly CoordinatorEffect[] {
     const name = formerly.split('/')[0]!;
     const peerEndpoint = `tcp://127.0.0.1:1/${incarnation}`;
-    this.say(incarnation, { type: 'hello', name, formerly, host: 'host', pid: 1, peerEndpoint });
+    this.say(incarnation, {
+      ...{ type: 'hello', name, formerly, host: 'host', pid: 1 },
+      ...{ peerEndpoint, peerMemory: null },
+    });
     return this.prepared(incarnation, LAYOUT, held);
   }
 

@@ -113,7 +113,7 @@ export class LifecycleScript {
   }
 
   reduce(about: About = {}): readonly LifecycleEffect[] {
-    const members = [{ incarnation: 'me', worker: 'worker-0', peerEndpoint: 'tcp://h:1' }];
+    const members = [{ incarnation: 'me', worker: 'worker-0', peerEndpoint: 'tcp://h:1', peerMemory: null }];
     return this.told({ type: 'reduce', members, slotOwners: [0] }, about);
   }
 

@@ -65,6 +65,7 @@ const source: fc.Arbitrary<StateSource> = fc.oneof(
   fc.record({ kind: fc.constant('held' as const) }),
   fc.record({ kind: fc.constant('pending' as const), tokens: positive, learningRate: number }),
 );
+const peerMemory = nullable(fc.record({ domain: identifier, pid: count, descriptor: count }));
 const times = fc.record({
   data: number,
   compute: number,
@@ -82,6 +83,7 @@ export const WORKER_MESSAGES: { [Type in WorkerMessage['type']]: fc.Arbitrary<Wo
     host: text,
     pid: count,
     peerEndpoint: text,
+    peerMemory,
   }),
   prepared: typed('prepared', {
     device: text,
@@ -138,10 +140,10 @@ export const COORDINATOR_MESSAGES: {
   drain: typed<'drain', object>('drain', {}),
   quarantined: typed('quarantined', { reason: text }),
   reduce: typed('reduce', {
-    members: fc.array(fc.record({ incarnation: identifier, worker: identifier, peerEndpoint: text }), {
-      minLength: 1,
-      maxLength: 4,
-    }),
+    members: fc.array(
+      fc.record({ incarnation: identifier, worker: identifier, peerEndpoint: text, peerMemory }),
+      { minLength: 1, maxLength: 4 },
+    ),
     slotOwners: fc.array(count, { minLength: 1, maxLength: 16 }),
   }),
   abort: typed('abort', { reason: text }),
@@ -159,7 +161,8 @@ export const gradientHeader: fc.Arbitrary<GradientHeader> = fc.record({
   count: positive,
   offset: count,
   length: positive,
-  crc: fc.integer({ min: 0, max: 2 ** 32 - 1 }),
+  digest: nullable(digest),
+  memoryAt: nullable(count),
 });
 
 export const job: fc.Arbitrary<Job> = fc.record({

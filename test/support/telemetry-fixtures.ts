@@ -13,7 +13,14 @@ export const STEP_MS = 1000;
 export function opened(change: Partial<OpenedRecord> = {}): OpenedRecord {
   return {
     ...{ kind: 'opened', at: START_AT, run: 'r1', preset: 'tiny', engine: 'tensorflow', totalSteps: 1000 },
-    ...{ slots: 8, sequencesPerSlot: 4, sequenceLength: 48, decoderLayers: 2, datasetSha256: 'ab' },
+    ...{
+      slots: 8,
+      sequencesPerSlot: 4,
+      sequenceLength: 48,
+      decoderLayers: 2,
+      objective: 'lplm',
+      datasetSha256: 'ab',
+    },
     ...{ dataDir: null, fromStep: 0, tokensSeen: 0 },
     ...change,
   };

@@ -45,7 +45,13 @@ export async function measureTraining(engine: Engine, size: TrainingSize): Promi
   const { tf } = engine;
   const { model, batchSize, tokens, repeats } = size;
   const { objective } = PRESETS.base;
-  const training = createTrainingModel({ tf, model, objective, specialIds: SPECIAL_IDS, dropoutMasks: createKernels() });
+  const training = createTrainingModel({
+    tf,
+    model,
+    objective,
+    specialIds: SPECIAL_IDS,
+    dropoutMasks: createKernels(),
+  });
   const parameters = new Float32Array(layoutSize(training.layout));
   initializeParameters(training.layout, model, 1, parameters);
   const gradient = new Float32Array(parameters.length);
@@ -85,7 +91,10 @@ async function medianOf(repeats: number, sample: () => Promise<number>): Promise
 }
 
 /** Fresh values of every parameter's shape, computed on the device, then read back as a gradient is. */
-async function timeReadBack(tf: typeof tfjs, layout: readonly { readonly shape: readonly number[] }[]): Promise<number> {
+async function timeReadBack(
+  tf: typeof tfjs,
+  layout: readonly { readonly shape: readonly number[] }[],
+): Promise<number> {
   const tensors = layout.map(({ shape }) => tf.fill([...shape], 1));
   // The device has computed them all once the last can be read.
   const last = tf.tidy(() => tf.sum(tensors.at(-1)!));
@@ -112,7 +121,10 @@ function deviceBytes({ name, tf }: Engine): number | null {
   }
   try {
     const flags = ['--query-compute-apps=pid,used_memory', '--format=csv,noheader,nounits'];
-    const lines = execFileSync('nvidia-smi', flags, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).split('\n');
+    const lines = execFileSync('nvidia-smi', flags, {
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'ignore'],
+    }).split('\n');
     const ours = lines.find((line) => Number(line.split(',')[0]) === process.pid);
     return ours === undefined ? null : Number(ours.split(',')[1]) * 2 ** 20;
   } catch {

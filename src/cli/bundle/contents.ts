@@ -42,7 +42,10 @@ export interface Staged {
 /** @param root the folder with package.json, dist and node_modules */
 export async function stageBundle(root: string, name: string): Promise<Staged> {
   if (!existsSync(join(root, 'dist', 'cli', 'main.js'))) {
-    throw new LockstepError('DATA_MISSING', `${join(root, 'dist')} is not built: run \`npm run build\` first`);
+    throw new LockstepError(
+      'DATA_MISSING',
+      `${join(root, 'dist')} is not built: run \`npm run build\` first`,
+    );
   }
   const parent = await mkdtemp(join(tmpdir(), 'lockstep-bundle-'));
   const folder = join(parent, name);
@@ -55,7 +58,11 @@ export async function stageBundle(root: string, name: string): Promise<Staged> {
   const modules = await realpath(join(root, 'node_modules'));
   for (const [source, { name: packageName, main }] of packages) {
     const place = join(app, 'node_modules', relative(modules, source));
-    await putFolder(source, place, (path) => isRunnable(packageName, path, main) && isForTarget(path, target));
+    await putFolder(
+      source,
+      place,
+      (path) => isRunnable(packageName, path, main) && isForTarget(path, target),
+    );
   }
   await putLoader(folder);
   await putLauncher(folder, 'lockstep', 'app/dist/cli/main.js');
@@ -71,7 +78,10 @@ async function closure(root: string): Promise<ReadonlyMap<string, PackageJson>> 
     const folder = await resolveFolder(name, from);
     if (folder === null) {
       if (isOptional) return;
-      throw new LockstepError('DATA_MISSING', `package ${name} is not installed: run \`npm run setup\` first`);
+      throw new LockstepError(
+        'DATA_MISSING',
+        `package ${name} is not installed: run \`npm run setup\` first`,
+      );
     }
     if (found.has(folder)) return;
     const description = await describe(folder);
@@ -118,7 +128,9 @@ async function put(from: string, to: string, mode?: number): Promise<void> {
 
 async function putLoader(folder: string): Promise<void> {
   if (process.platform !== 'linux') return;
-  const source = [...LOADER_FOLDERS, ...PRIVATE_LOADER_FOLDERS].find((at) => existsSync(join(at, LOADER_NAME)));
+  const source = [...LOADER_FOLDERS, ...PRIVATE_LOADER_FOLDERS].find((at) =>
+    existsSync(join(at, LOADER_NAME)),
+  );
   if (source !== undefined) await put(join(source, LOADER_NAME), join(folder, 'lib', LOADER_NAME));
 }
 
@@ -148,7 +160,9 @@ async function checksums(folder: string): Promise<string> {
   for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {
     if (!entry.isFile()) continue;
     const path = join(entry.parentPath, entry.name);
-    const digest = createHash('sha256').update(await readFile(path)).digest('hex');
+    const digest = createHash('sha256')
+      .update(await readFile(path))
+      .digest('hex');
     lines.push(`${digest}  ${relative(folder, path)}`);
   }
   return `${lines.sort((a, b) => (a.slice(64) < b.slice(64) ? -1 : 1)).join('\n')}\n`;

@@ -30,7 +30,8 @@ export function isForTarget(path: string, { platform, arch, abi }: Target): bool
 export function isRunnable(packageName: string, path: string, main: string | undefined): boolean {
   if (/^LICEN[CS]E/i.test(path) || path === 'package.json') return true;
   // Each is whole in one file, among five other builds of the same.
-  if (packageName.startsWith('@tensorflow/')) return path === main?.replace(/^\.\//, '') || path.endsWith('.wasm');
+  if (packageName.startsWith('@tensorflow/'))
+    return path === main?.replace(/^\.\//, '') || path.endsWith('.wasm');
   if (/(^|\/)(test|tests|__tests__|docs?|examples?|benchmarks?|\.github)\//.test(path)) return false;
   return /\.(js|mjs|cjs|json|node|wasm|html|css|svg|png|ico|woff2?|ejs|lua)$/.test(path);
 }

@@ -42,14 +42,14 @@ export class PlaygroundDesk {
       checkpoints: steps,
       layers: opened?.decoderLayers ?? 0,
       lengthMax: opened?.sequenceLength ?? 0,
-      // What src/model offers: full depth for every token, and no probabilities.
-      ...{ earlyExit: false, confidence: false, twin: false },
+      // Only a model that has learned to predict from every layer can leave early.
+      earlyExit: opened?.objective === 'lplm',
+      ...{ confidence: true, twin: false },
     };
   }
 
   async generate(body: unknown): Promise<Generated> {
-    const { text, checkpoint, length } = generateRequestSchema.parse(body);
-    return generated(await this.#ask().ask('generate', { text, checkpoint, length }));
+    return generated(await this.#ask().ask('generate', generateRequestSchema.parse(body)));
   }
 
   async example(query: unknown): Promise<NoisedExample> {

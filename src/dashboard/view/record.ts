@@ -33,6 +33,8 @@ const openedSchema = z.object({
   sequencesPerSlot: count,
   sequenceLength: count,
   decoderLayers: count,
+  /** What the decoder learns (`objective.kind`). */
+  objective: z.string().catch('lplm'),
   datasetSha256: z.string(),
   /** Where the data set was when the run was started; null when nobody said. */
   dataDir: z.string().nullable(),

@@ -32,6 +32,10 @@ export function sentenceOf(event: string, fields: LogFields): string | null {
       return `step ${step}, attempt ${fields.attempt} aborted by ${worker}: ${reason}`;
     case 'checkpointStored':
       return `checkpoint of step ${step} stored`;
+    case 'validated':
+      return `validation loss of step ${step}: ${Number(fields.loss).toFixed(4)}`;
+    case 'validationFailed':
+      return `step ${step} could not be validated: ${reason}`;
     case 'checkpointAbandoned':
       return `checkpoint of step ${step} given up: ${reason}; the next commit tries again`;
     case 'rewound':

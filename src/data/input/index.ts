@@ -1,4 +1,4 @@
-export { ByteSource, fileSize, type ReaderContext } from './byte-source.ts';
+export { ByteSource, cannotRead, fileSize, type ReaderContext } from './byte-source.ts';
 export { compressionOf } from './compression.ts';
 export { download } from './download.ts';
 export { findInputs } from './find-inputs.ts';

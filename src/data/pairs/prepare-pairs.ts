@@ -18,17 +18,11 @@ import {
   type PairLengths,
   parseManifest,
 } from '../manifest.ts';
-import { checkOptions } from '../prepare/options.ts';
+import { checkOutDir, checkVocabSize } from '../prepare/options.ts';
 import { documentHash } from '../split.ts';
 import { removeUnfinished, StagedFolder } from '../staged-folder.ts';
 import { TokenShardWriter } from '../token-shard.ts';
-import {
-  type BpeTokenizer,
-  loadTokenizer,
-  tokenizerToJson,
-  trainBpe,
-  WordCounter,
-} from '../tokenizer/index.ts';
+import { BpeTokenizer, tokenizerToJson, trainBpe, WordCounter } from '../tokenizer/index.ts';
 import {
   filesOfInput,
   type Pair,
@@ -43,10 +37,8 @@ export interface PreparePairsOptions {
   readonly inputs: readonly string[];
   readonly fields: PairFields;
   readonly outDir: string;
-  /** Size of the vocabulary to train; exactly one of this and `tokenizerPath`. */
-  readonly vocabSize?: number | undefined;
-  /** A tokenizer to load instead, the one of the model to fine-tune: see `loadTokenizer`. */
-  readonly tokenizerPath?: string | undefined;
+  /** That of the model to fine-tune, or the size of one to train on the pairs. */
+  readonly tokenizer: BpeTokenizer | { readonly vocabSize: number };
   /** What to do about a data set that lies in `outDir`: keep one that is made of the same, or make it anew. Default: refuse. */
   readonly existing?: 'keep-equal' | 'replace' | undefined;
 }
@@ -62,16 +54,17 @@ export interface PreparedPairs extends FinishedDataset {
  * outputs; until all is written `outDir` holds what it held before.
  */
 export async function preparePairs(options: PreparePairsOptions): Promise<PreparedPairs> {
-  const { fields, outDir, vocabSize, tokenizerPath, existing } = options;
+  const { fields, outDir, existing } = options;
   const inputs = pairInputsOf(options.inputs, fields);
-  checkOptions({ inputs: options.inputs, outDir, vocabSize, tokenizerPath, force: existing !== undefined });
-  const given = tokenizerPath === undefined ? null : loadTokenizer(tokenizerPath);
+  const given = options.tokenizer instanceof BpeTokenizer ? options.tokenizer : null;
+  if (given === null) checkVocabSize(options.tokenizer.vocabSize);
+  checkOutDir(outDir, existing !== undefined);
   const source = await sourceEntries(inputs);
   const fieldsUsed = inputs.some(({ format }) => format === 'json-lines') ? fields : null;
   if (existing === 'keep-equal' && existsSync(join(outDir, MANIFEST_FILE))) {
     return keepEqual(options, given, source, fieldsUsed);
   }
-  const tokenizer = given ?? (await trainTokenizer(inputs, vocabSize!));
+  const tokenizer = given ?? (await trainTokenizer(inputs, options.tokenizer.vocabSize));
   const folder = new StagedFolder(outDir, MANIFEST_FILE);
   removeUnfinished(outDir);
   try {
@@ -88,7 +81,7 @@ export async function preparePairs(options: PreparePairsOptions): Promise<Prepar
         characters: counts.characters,
         tokens: written.tokens,
         leftovers: 0,
-        warnings: [],
+        warnings: counts.warnings,
       },
       pairs: {
         count: counts.sourceLengths.length,
@@ -105,7 +98,7 @@ export async function preparePairs(options: PreparePairsOptions): Promise<Prepar
 
 /** The data set in `outDir`, which must be made of the same files with the same tokenizer. */
 function keepEqual(
-  { outDir, vocabSize }: PreparePairsOptions,
+  { outDir, tokenizer }: PreparePairsOptions,
   given: BpeTokenizer | null,
   source: Manifest['source'],
   fields: PairFields | null,
@@ -116,7 +109,7 @@ function keepEqual(
   const contents = (entries: Manifest['source']) => entries.map(({ sha256 }) => sha256).join();
   const sameTokenizer =
     given === null
-      ? manifest.vocabSize === vocabSize
+      ? manifest.vocabSize === tokenizer.vocabSize
       : manifest.tokenizer.sha256 === sha256Of(Buffer.from(tokenizerToJson(given)));
   const sameFields = JSON.stringify(fields) === JSON.stringify(manifest.pairs?.fields);
   if (!sameTokenizer || !sameFields || contents(source) !== contents(manifest.source)) {
@@ -142,8 +135,9 @@ async function trainTokenizer(inputs: readonly PairInput[], vocabSize: number): 
 async function writePairs(writer: TokenShardWriter, tokenizer: BpeTokenizer, inputs: readonly PairInput[]) {
   const sourceLengths: number[] = [];
   const targetLengths: number[] = [];
+  const warnings: string[] = [];
   let characters = 0;
-  for await (const { source, target, group } of allPairs(inputs)) {
+  for await (const { source, target, group } of allPairs(inputs, (message) => warnings.push(message))) {
     const hash = documentHash({ title: group, digest: '' });
     const [sourceIds, targetIds] = [tokenizer.encode(source), tokenizer.encode(target)];
     writer.append(sourceIds, hash);
@@ -152,13 +146,16 @@ async function writePairs(writer: TokenShardWriter, tokenizer: BpeTokenizer, inp
     targetLengths.push(targetIds.length);
     characters += source.length + target.length;
   }
-  if (sourceLengths.length > 0) return { sourceLengths, targetLengths, characters };
+  if (sourceLengths.length > 0) return { sourceLengths, targetLengths, characters, warnings };
   const files = inputs.flatMap(filesOfInput).map(({ file }) => file);
   throw new LockstepError('DATA_CORRUPT', `${files.join(', ')}: no pair is in there: check the files`);
 }
 
-async function* allPairs(inputs: readonly PairInput[]): AsyncGenerator<Pair> {
-  for (const input of inputs) yield* readPairs(input);
+async function* allPairs(
+  inputs: readonly PairInput[],
+  warn: (message: string) => void = () => {},
+): AsyncGenerator<Pair> {
+  for (const input of inputs) yield* readPairs(input, warn);
 }
 
 async function sourceEntries(inputs: readonly PairInput[]): Promise<Manifest['source']> {

@@ -1,10 +1,13 @@
 /**
  * Readers of (source, target) pairs: two text files with a text on each line, as GLGE, fairseq and Du et al. (2017)
- * publish them, or JSON lines, each an object with both. Every line is a pair or an error: one that is left out
+ * publish them, JSON lines, each an object with both, or dialogues (persona-chat.ts). Every line is a pair or an error: one that is left out
  * would shift all that follow in the other file. Compressed files are read as those of other inputs.
  */
+import { basename } from 'node:path';
 import { LockstepError } from '../../base/index.ts';
-import { ByteSource, formatOfName, type InputFormat, readLines } from '../input/index.ts';
+import { ByteSource, formatOfName, readLines } from '../input/index.ts';
+import type { Manifest } from '../manifest.ts';
+import { readPersonaChat } from './persona-chat.ts';
 
 export interface Pair {
   readonly source: string;
@@ -25,23 +28,28 @@ export const PAIR_FIELDS: PairFields = { source: 'source', target: 'target', gro
 
 export type PairInput =
   | { readonly format: 'text'; readonly sourceFile: string; readonly targetFile: string }
-  | { readonly format: 'json-lines'; readonly file: string; readonly fields: PairFields };
+  | { readonly format: 'json-lines'; readonly file: string; readonly fields: PairFields }
+  | { readonly format: 'persona-chat'; readonly file: string };
 
-/** Files called .jsonl or .ndjson hold pairs; others are taken two by two, source and target. Throws CONFIG_INVALID. */
+/**
+ * Files called .jsonl or .ndjson hold pairs, and .csv dialogues; others are taken two by two, source and target. Throws
+ * CONFIG_INVALID.
+ */
 export function pairInputsOf(files: readonly string[], fields: PairFields): PairInput[] {
   const inputs: PairInput[] = [];
   for (let index = 0; index < files.length; index += 1) {
     const file = files[index]!;
-    if (formatOfName(file) === 'json-lines') {
-      inputs.push({ format: 'json-lines', file, fields });
+    const whole = wholeInput(file, fields);
+    if (whole !== null) {
+      inputs.push(whole);
       continue;
     }
     index += 1;
     const targetFile = files[index];
-    if (targetFile === undefined || formatOfName(targetFile) === 'json-lines') {
+    if (targetFile === undefined || wholeInput(targetFile, fields) !== null) {
       throw new LockstepError(
         'CONFIG_INVALID',
-        `${file} has no file of targets after it: name SOURCE and TARGET in turn, or files called .jsonl`,
+        `${file} has no file of targets after it: name SOURCE and TARGET in turn, or files called .jsonl or .csv`,
         { context: { file } },
       );
     }
@@ -54,19 +62,37 @@ export function pairInputsOf(files: readonly string[], fields: PairFields): Pair
   );
 }
 
-export function filesOfInput(input: PairInput): { readonly file: string; readonly format: InputFormat }[] {
+/** The input that `file` is on its own, or null. */
+function wholeInput(file: string, fields: PairFields): PairInput | null {
+  if (formatOfName(file) === 'json-lines') return { format: 'json-lines', file, fields };
+  return /\.csv$/i.test(file) ? { format: 'persona-chat', file } : null;
+}
+
+export function filesOfInput(input: PairInput): Pick<Manifest['source'][number], 'file' | 'format'>[] {
   const { format } = input;
-  if (format === 'json-lines') return [{ file: input.file, format }];
+  if (format !== 'text') return [{ file: input.file, format }];
   return [input.sourceFile, input.targetFile].map((file) => ({ file, format }));
 }
 
 /**
  * All pairs of the input, in order, trimmed and in Unicode NFC. Throws DATA_MISSING for a file that cannot be read and
  * DATA_CORRUPT, naming file and line, for an empty text, bytes that are no UTF-8, a line that is no such
- * object, and files of unequal length.
+ * object, and files of unequal length. `warn` hears what a published collection is known to hold, and is left out.
  */
-export function readPairs(input: PairInput): AsyncGenerator<Pair> {
-  return input.format === 'text' ? readTextPairs(input) : readJsonPairs(input);
+export function readPairs(
+  input: PairInput,
+  warn: (message: string) => void,
+): AsyncIterable<Pair> | Iterable<Pair> {
+  switch (input.format) {
+    case 'text':
+      return readTextPairs(input);
+    case 'json-lines':
+      return readJsonPairs(input);
+    case 'persona-chat':
+      return readPersonaChat(input.file, (conversations) =>
+        warn(`${basename(input.file)}: ${conversations} conversations have no two turns and are left out`),
+      );
+  }
 }
 
 async function* readTextPairs(input: PairInput & { format: 'text' }): AsyncGenerator<Pair> {

@@ -54,9 +54,6 @@ export interface PrepareOptions {
 
 /** Throws CONFIG_INVALID naming the first option that cannot be used. */
 export function checkOptions(options: PrepareOptions): void {
-  const refuse = (field: string, message: string) => {
-    throw new LockstepError('CONFIG_INVALID', message, { context: { field } });
-  };
   const { inputs, outDir, vocabSize, tokenizerPath, format } = options;
   if (inputs.length === 0) refuse('inputs', 'inputs: none is named: give a dump, JSON lines or text file');
   if ((vocabSize === undefined) === (tokenizerPath === undefined)) {
@@ -68,24 +65,41 @@ export function checkOptions(options: PrepareOptions): void {
   if (format !== undefined && !INPUT_FORMATS.includes(format)) {
     refuse('format', `format "${format}" is not one of ${INPUT_FORMATS.join(', ')}`);
   }
-  const why = ` (bytes and special tokens alone take ${VOCAB_SIZE_MIN})`;
+  if (vocabSize !== undefined) checkVocabSize(vocabSize);
   const ranges = [
-    ['vocabSize', vocabSize, VOCAB_SIZE_MIN, VOCAB_SIZE_MAX, why],
-    ['minCharacters', options.minCharacters, 0, 2 ** 31, ''],
-    ['tokenShardBytes', options.tokenShardBytes, 1, 2 ** 40, ''],
-    ['unitBytes', options.unitBytes, 1024, 2 ** 30, ''],
-    ['sampleBytes', options.sampleBytes, 1, 2 ** 40, ''],
+    ['minCharacters', options.minCharacters, 0, 2 ** 31],
+    ['tokenShardBytes', options.tokenShardBytes, 1, 2 ** 40],
+    ['unitBytes', options.unitBytes, 1024, 2 ** 30],
+    ['sampleBytes', options.sampleBytes, 1, 2 ** 40],
   ] as const;
-  for (const [field, value, low, high, reason] of ranges) {
-    if (value !== undefined && !(Number.isInteger(value) && value >= low && value <= high)) {
-      refuse(field, `${field} ${value} is not a whole number of ${low} .. ${high}${reason}`);
-    }
+  for (const [field, value, low, high] of ranges) {
+    if (value !== undefined) checkRange(field, value, low, high);
   }
+  checkOutDir(outDir, options.force === true);
+}
+
+/** Throws CONFIG_INVALID for a size of which no tokenizer can be trained. */
+export function checkVocabSize(size: number): void {
+  const why = ` (bytes and special tokens alone take ${VOCAB_SIZE_MIN})`;
+  checkRange('vocabSize', size, VOCAB_SIZE_MIN, VOCAB_SIZE_MAX, why);
+}
+
+/** Throws CONFIG_INVALID for a file, and for a folder with a data set that is not to be replaced. */
+export function checkOutDir(outDir: string, mayReplace: boolean): void {
   if (isNoFolder(outDir)) refuse('outDir', `${outDir} is a file: name a folder for the data set`);
-  if (existsSync(join(outDir, MANIFEST_FILE)) && options.force !== true) {
+  if (existsSync(join(outDir, MANIFEST_FILE)) && !mayReplace) {
     refuse(
       'outDir',
       `${outDir} holds a data set already: name another folder, or pass --force to replace it`,
     );
   }
+}
+
+function checkRange(field: string, value: number, low: number, high: number, why = ''): void {
+  if (Number.isInteger(value) && value >= low && value <= high) return;
+  refuse(field, `${field} ${value} is not a whole number of ${low} .. ${high}${why}`);
+}
+
+function refuse(field: string, message: string): never {
+  throw new LockstepError('CONFIG_INVALID', message, { context: { field } });
 }

@@ -50,7 +50,7 @@ initializeParameters(layout, model, 1, parameters);
 const training = createTrainingModel({
   tf,
   model,
-  objective: { kind: 'lplm', exitLayers: 'iid', detachCopies: true },
+  objective: { kind: 'lplm', exitLayers: 'iid', detachCopies: true, goldRatio: 0.3 },
   specialIds: { bos: 0, pad: 1, eos: 2, mask: 3 },
   dropoutMasks,
 });

@@ -1,15 +1,17 @@
 /** How figures are printed, and what is not printed because nobody measured it. */
 import { describe, expect, test } from 'vitest';
+import { renderTable } from '../../../src/base/index.ts';
 import type { AllReduceFigures } from '../../../src/bench/all-reduce.ts';
 import { describeLoad, parseLoadAverages, processorShares } from '../../../src/bench/machine.ts';
 import {
   reportAllReduce,
   reportFaultTolerance,
+  reportMemory,
   reportPhases,
   reportTokenizing,
   reportTraining,
 } from '../../../src/bench/report.ts';
-import { formatFigure, formatSummary, renderTable } from '../../../src/bench/table.ts';
+import { formatFigure, formatSummary } from '../../../src/bench/table.ts';
 import type { TrainingFigures } from '../../../src/bench/training.ts';
 
 const training: TrainingFigures = {
@@ -23,14 +25,16 @@ const training: TrainingFigures = {
   lossPeer: 7.6,
   faultTolerance: { settlement: 2, digests: 0.5, total: 2.5, shareOfStep: 0.003, shareOf250Ms: 0.01 },
   phases: { data: 3.21, compute: 800, reduce: 12, commit: 1.5, optimizer: 4, rest: 20, step: 841 },
+  memory: { bytes: 512 * 2 ** 20, timesParameters: 16 },
   skipped: null,
 };
 
 const allReduce: AllReduceFigures = {
   numRanks: 4,
   bytes: 4e6,
-  lockstep: { iterations: 30, p50: 8, p99: 11 },
-  peer: { iterations: 30, p50: 4, p99: 5 },
+  transport: 'memory',
+  lockstep: { iterations: 30, p50: 8, p99: 11, cpuP50: 14 },
+  peer: { iterations: 30, p50: 4, p99: 5, cpuP50: 7 },
   ratio: 0.5,
   skipped: null,
 };
@@ -103,13 +107,19 @@ describe('report', () => {
     expect(reportFaultTolerance([{ ...training, faultTolerance: null }])).toEqual([]);
   });
 
+  test('memory is told in MiB and as a multiple of the parameters', () => {
+    const [, , row] = reportMemory([training]);
+    expect(row).toMatch(/^tiny +2 +512 +16\.0$/);
+    expect(reportMemory([{ ...training, memory: null }])).toEqual([]);
+  });
+
   test('an all-reduce over more processes than cores says so', () => {
     const crowded = reportAllReduce([allReduce], null, 2);
-    expect(crowded).toHaveLength(3);
-    expect(crowded[2]).toMatch(
-      /^4 MB +4 +30 +8\.00 +11\.0 +0\.500 +4\.00 +5\.00 +1\.00 +0\.50 +more processes than cores$/,
+    expect(crowded).toHaveLength(4);
+    expect(crowded[3]).toMatch(
+      /^4 MB +4 +memory +30 +8\.00 +11\.0 +14\.0 +0\.500 +4\.00 +5\.00 +7\.00 +1\.00 +0\.50 +more processes than cores$/,
     );
-    expect(reportAllReduce([allReduce], null, 4)[2]).not.toContain('cores');
+    expect(reportAllReduce([allReduce], null, 4)[3]).not.toContain('cores');
   });
 });
 

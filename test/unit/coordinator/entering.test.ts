@@ -20,6 +20,18 @@ function joining(settings = {}): CoordinatorScript {
   return script;
 }
 
+describe('the start', () => {
+  test('is drawn from the seed, or, of a run that was given weights, the checkpoint of step 0', () => {
+    for (const startsFromCheckpoint of [false, true]) {
+      const script = new CoordinatorScript({ startsFromCheckpoint });
+      script.hello('a');
+      script.prepared('a');
+      const source = startsFromCheckpoint ? { kind: 'checkpoint', step: 0 } : { kind: 'initial' };
+      expect(script.told('a', 'enter')).toEqual([expect.objectContaining({ step: 0, source })]);
+    }
+  });
+});
+
 describe('a joiner', () => {
   test('follows at once and has a checkpoint made, while the others go on with their step', () => {
     const script = joining();

@@ -77,6 +77,7 @@ describe('gathering', () => {
       host: 'h',
       pid: 1,
       peerEndpoint: 'tcp://h:1',
+      peerMemory: null,
     } as const;
     script.say('x', hello);
     script.say('y', hello);
@@ -93,7 +94,7 @@ describe('gathering', () => {
   ])('hello of %s is refused with the reason', (_, about, name, reason) => {
     const script = new CoordinatorScript();
     script.hello('taken');
-    const rest = { formerly: null, host: 'h', pid: 1, peerEndpoint: 'tcp://h:1' };
+    const rest = { formerly: null, host: 'h', pid: 1, peerEndpoint: 'tcp://h:1', peerMemory: null };
     const hello = { type: 'hello', name, ...rest } as const;
     script.say('stranger', hello, about);
     expect(script.told('stranger', 'refused')).toMatchObject([{ reason }]);
@@ -221,6 +222,7 @@ describe('computing', () => {
       incarnation: 'b',
       worker: 'b',
       peerEndpoint: 'tcp://127.0.0.1:1/b',
+      peerMemory: null,
     });
   });
 

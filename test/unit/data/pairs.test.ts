@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { describe, expect, it, onTestFinished } from 'vitest';
@@ -7,6 +7,7 @@ import { type DataConfig, PRESETS } from '../../../src/config/index.ts';
 import {
   countCuts,
   type Dataset,
+  loadTokenizer,
   MANIFEST_FILE,
   microBatch,
   openDataset,
@@ -20,7 +21,14 @@ import {
   splitOf,
   validationBatch,
 } from '../../../src/data/index.ts';
-import { collect, errorOf, sampleText, temporaryFolder, writeInto } from '../../support/data-files.ts';
+import {
+  collect,
+  errorOf,
+  SHARED_DATA,
+  sampleText,
+  temporaryFolder,
+  writeInto,
+} from '../../support/data-files.ts';
 
 const { data: DATA } = PRESETS.tiny;
 const STEP = { microBatches: 4, microBatchSize: 5 };
@@ -37,7 +45,7 @@ function textFiles(sources: readonly string[] = SOURCES, targets: readonly strin
 
 function prepare(inputs: readonly string[], options: Partial<PreparePairsOptions> = {}) {
   const outDir = join(temporaryFolder(), 'set');
-  return preparePairs({ inputs, outDir, fields: PAIR_FIELDS, vocabSize: 340, ...options });
+  return preparePairs({ inputs, outDir, fields: PAIR_FIELDS, tokenizer: { vocabSize: 340 }, ...options });
 }
 
 async function dataset(inputs: readonly string[] = textFiles()): Promise<Dataset> {
@@ -68,7 +76,7 @@ describe('a data set of pairs', () => {
 
   it('is the same bytes for the same pairs, from text, compressed text and JSON lines', async () => {
     const [sources = '', targets = ''] = textFiles();
-    const tokenizerPath = join((await dataset()).directory, 'tokenizer.json');
+    const { tokenizer } = await dataset();
     const folder = temporaryFolder();
     const gzipped = [sources, targets].map((file, index) =>
       writeInto(folder, `${index}.txt.gz`, gzipSync(readFileSync(file))),
@@ -76,7 +84,7 @@ describe('a data set of pairs', () => {
     const lines = SOURCES.map((passage, index) => JSON.stringify({ passage, question: TARGETS[index] }));
     const jsonLines = writeInto(folder, 'train.jsonl', `${lines.join('\n\n')}\n`);
     const fields = { ...PAIR_FIELDS, source: 'passage', target: 'question' };
-    const given = { tokenizerPath, vocabSize: undefined, fields };
+    const given = { tokenizer, fields };
     const made = [
       await prepare([sources, targets], given),
       await prepare(gzipped, given),
@@ -118,6 +126,22 @@ describe('a data set of pairs', () => {
     expect(new Set(same.documentHashes).size).toBe(1);
   });
 
+  it('takes dialogues as CSV', async () => {
+    const talk = 'user 1 personas,user 2 personas,Best Generated Conversation\na,b,"User 1: x\nUser 2: y"\n';
+    const { manifest } = await prepare([writeInto(temporaryFolder(), 'talk.csv', talk)]);
+    expect(manifest.source.map(({ format }) => format)).toEqual(['persona-chat']);
+    expect(manifest.pairs?.count).toBe(1);
+  });
+
+  const squad = ['src-dev.txt', 'tgt-dev.txt'].map((name) => join(SHARED_DATA, 'squad-qg-du2017', name));
+  it.skipIf(!existsSync(squad[0]!))(
+    'takes SQuAD as Du et al. split it (skipped: shared data are absent)',
+    async () => {
+      const { manifest } = await prepare(squad);
+      expect(manifest.pairs?.count).toBe(10_570);
+    },
+  );
+
   it('refuses a manifest that contradicts itself', async () => {
     const set = await dataset();
     const path = join(set.directory, MANIFEST_FILE);
@@ -130,8 +154,7 @@ describe('a data set of pairs', () => {
     const inputs = textFiles();
     const outDir = join(temporaryFolder(), 'set');
     const { sha256 } = await prepare(inputs, { outDir });
-    const tokenizerPath = join(outDir, 'tokenizer.json');
-    const again = { outDir, vocabSize: undefined, tokenizerPath } as const;
+    const again = { outDir, tokenizer: loadTokenizer(outDir) };
     expect(await prepare(inputs, { ...again, existing: 'keep-equal' })).toMatchObject({
       sha256,
       isKept: true,

@@ -1,0 +1,33 @@
+/**
+ * Fused kernels that an engine may offer beyond TensorFlow.js's own: one call for what the model would
+ * else compose of many core ops. An engine registers them in the tfjs kernel registry under these names;
+ * the model asks the registry and composes core ops where there is none. Both forms compute the same
+ * function, within rounding.
+ *
+ * Legend: N rows, I and O features in and out, D model, V vocabulary, B batch, H heads, Q queries, K keys,
+ * E features of a head. All float32 but where said.
+ */
+export const FUSED_KERNELS = {
+  /** {x [N,I], weight [O,I], bias [O]} to [y [N,O]]. */
+  linear: 'LockstepLinear',
+  /** {dy, x, weight} to [dx, dWeight, dBias]. */
+  linearGradient: 'LockstepLinearGradient',
+  /** {x [N,D], y [N,D] or none, weight [D], bias [D]}, {epsilon} to [value, unit [N,D], scale [N,1]]: of x + y. */
+  layerNorm: 'LockstepLayerNorm',
+  /** {dy, unit, scale, weight} to [dx, dWeight, dBias]. */
+  layerNormGradient: 'LockstepLayerNormGradient',
+  /** {x} to [value, slope]: the gradient is dy * slope. */
+  gelu: 'LockstepGelu',
+  /**
+   * {query [B*Q,D], key [B*K,D], value, keyBias and weightMask or none}, {batchSize, heads, scale} to
+   * [context [B*Q,D], query [B,H,Q,E] scaled, key [B,H,K,E], value [B,H,K,E], weights [B,H,Q,K], and with a
+   * mask the masked weights].
+   */
+  attention: 'LockstepAttention',
+  /** {dContext, context, and what `attention` kept}, {scale} to [dQuery, dKey, dValue]. */
+  attentionGradient: 'LockstepAttentionGradient',
+  /** {rows [N,D], table [V,D], labels int32 [N]} to [lossSum, dRows, dTable]. */
+  crossEntropy: 'LockstepCrossEntropy',
+} as const;
+
+export type FusedKernelName = (typeof FUSED_KERNELS)[keyof typeof FUSED_KERNELS];

@@ -1,0 +1,43 @@
+/**
+ * A sum of ranges to be taken along a tree in one pass over memory: for each piece that fits the cache,
+ * all operands are read, digested, added up, and the result is measured and written where it belongs.
+ */
+
+/** Floats that are read piece by piece from wherever they are. */
+export interface FloatSource {
+  readonly length: number;
+  /** Fills `target` with the floats from `begin` on. */
+  read(target: Float32Array, begin: number): void;
+}
+
+/** Where floats go piece by piece; `values` is valid during the call only. */
+export interface FloatSink {
+  write(values: Float32Array, begin: number): void;
+}
+
+/** A node is left + right, by the flushing addition of `addFlush`. All leaves are of one length. */
+export type SumTree = SumLeaf | SumNode;
+
+export interface SumLeaf {
+  readonly source: Float32Array | FloatSource;
+  /** Takes the digests of the leaf's own blocks, from the first on; null where nobody asks. */
+  readonly blockDigests: BigUint64Array | null;
+}
+
+export interface SumNode {
+  readonly left: SumTree;
+  readonly right: SumTree;
+}
+
+/** What is taken of a result, each null where nobody asks. Its first float starts a block. */
+export interface SumMeasures {
+  readonly blockDigests: BigUint64Array | null;
+  /** Sums of squares. */
+  readonly blockSums: Float64Array | null;
+  /** Index in both of the result's first block. */
+  readonly firstBlock: number;
+}
+
+export function lengthOf(tree: SumTree): number {
+  return 'source' in tree ? tree.source.length : lengthOf(tree.left);
+}

@@ -1,0 +1,1 @@
+export { GenerationServer, type GenerationServerOptions } from './generation-server.ts';

@@ -1,0 +1,128 @@
+/**
+ * The frames that a reduction holds: floats that came in a message, floats in a peer's memory, and sums
+ * of them that are not taken yet.
+ *
+ * A sum takes the place of one of its frames, in the frame's own bytes. One in a peer's memory has none,
+ * so the sum is put off until its own value is needed: then all of it is read and added in one pass, and
+ * nothing in between is ever written.
+ */
+import { assert } from '../base/index.ts';
+import {
+  combineDigests,
+  type FloatSink,
+  type FloatSource,
+  type Kernels,
+  numBlocks,
+  type SumLeaf,
+  type SumTree,
+} from '../kernels/index.ts';
+import type { PeerMemory } from '../net/index.ts';
+import type { GradientHeader } from '../protocol/index.ts';
+
+/** A range that came from a peer, and the digest that its header tells. */
+interface ReceivedLeaf extends SumLeaf {
+  readonly blockDigests: BigUint64Array;
+  readonly digest: string;
+  readonly from: string;
+}
+
+interface HeldFrame {
+  tree: SumTree;
+  /** Where a sum may be written; null in a peer's memory. */
+  readonly bytes: Float32Array | null;
+}
+
+export class HeldFrames {
+  readonly #kernels: Pick<Kernels, 'sumTree'>;
+  readonly #held = new Map<number, HeldFrame>();
+  #numTaken = 0;
+
+  constructor(kernels: Pick<Kernels, 'sumTree'>) {
+    this.#kernels = kernels;
+  }
+
+  /** Frames taken in so far. */
+  get numTaken(): number {
+    return this.#numTaken;
+  }
+
+  /** Takes in a frame of `from`, whose payload is what came with it or lies in memory; returns its id. */
+  take(header: GradientHeader, payload: Buffer | PeerMemory, from: string): number {
+    const { length, digest, memoryAt } = header;
+    const bytes = payload instanceof Uint8Array ? floatsOf(payload) : null;
+    const source = payload instanceof Uint8Array ? bytes! : sourceIn(payload, memoryAt ?? 0, length);
+    const id = this.#numTaken;
+    this.#numTaken += 1;
+    this.#held.set(id, { tree: leafOf(source, digest, from), bytes });
+    return id;
+  }
+
+  treeOf(id: number): SumTree {
+    return this.#get(id).tree;
+  }
+
+  /** The frame becomes this sum, of which it was a part. Returns who sent a damaged part, or null. */
+  become(id: number, tree: SumTree): string | null {
+    const held = this.#get(id);
+    const { bytes } = held;
+    if (bytes === null) {
+      held.tree = tree;
+      return null;
+    }
+    this.#kernels.sumTree(tree, [sinkInto(bytes)], null);
+    held.tree = { source: bytes, blockDigests: null };
+    return damagedIn(tree);
+  }
+
+  release(id: number): void {
+    this.#held.delete(id);
+  }
+
+  clear(): void {
+    this.#held.clear();
+  }
+
+  #get(id: number): HeldFrame {
+    const held = this.#held.get(id);
+    assert(held !== undefined, `frame ${id} is held`);
+    return held;
+  }
+}
+
+/** Whose range has another digest than its header told, once the tree was summed; null if all are right. */
+export function damagedIn(tree: SumTree): string | null {
+  if ('left' in tree) return damagedIn(tree.left) ?? damagedIn(tree.right);
+  if (!isReceived(tree)) return null;
+  return combineDigests(tree.blockDigests) === tree.digest ? null : tree.from;
+}
+
+function leafOf(source: SumLeaf['source'], digest: string | null, from: string): SumLeaf | ReceivedLeaf {
+  if (digest === null) return { source, blockDigests: null };
+  return { source, blockDigests: new BigUint64Array(numBlocks(source.length)), digest, from };
+}
+
+export function isReceived(tree: SumTree): tree is ReceivedLeaf {
+  return 'digest' in tree;
+}
+
+/** Writes into a vector, from its first float on. */
+export function sinkInto(vector: Float32Array): FloatSink {
+  return { write: (values, begin) => vector.set(values, begin) };
+}
+
+function sourceIn(memory: PeerMemory, at: number, length: number): FloatSource {
+  return {
+    length,
+    read(target: Float32Array, begin: number): void {
+      memory.read(new Uint8Array(target.buffer, target.byteOffset, target.byteLength), at + begin * 4);
+    },
+  };
+}
+
+/** A frame's floats in place; copied only where zeromq hands out a view that is not aligned. */
+function floatsOf(payload: Buffer): Float32Array {
+  if (payload.byteOffset % 4 === 0) {
+    return new Float32Array(payload.buffer, payload.byteOffset, payload.byteLength / 4);
+  }
+  return new Float32Array(payload.buffer.slice(payload.byteOffset, payload.byteOffset + payload.byteLength));
+}
