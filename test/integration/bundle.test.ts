@@ -13,7 +13,7 @@ const BYTES_MAX = 60e6;
 const TOKEN = 'a-token-for-tests-of-some-length';
 
 describe('what a bundle keeps of a package', () => {
-  const linux = { platform: 'linux', arch: 'x64' };
+  const linux = { platform: 'linux', arch: 'x64', abi: '115' };
   it.each([
     ['dist/linux-x64/dawn.node', true],
     ['dist/linux-arm64/dawn.node', false],
@@ -21,6 +21,10 @@ describe('what a bundle keeps of a package', () => {
     ['build/linux/x64/node/115/addon.node', true],
     ['build/linux/arm64/node/115/addon.node', false],
     ['build/win32/x64/node/115/addon.node', false],
+    ['build/linux/x64/node/glibc-115-Release/addon.node', true],
+    ['build/linux/x64/node/glibc-127-Release/addon.node', false],
+    ['build/linux/x64/node/64/addon.node', false],
+    ['lib/115/index.js', true],
     ['lib/arm-wrestling.js', true],
   ])('%s on Linux x64: %s', (path, kept) => expect(isForTarget(path, linux)).toBe(kept));
 

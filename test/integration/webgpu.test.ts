@@ -13,6 +13,7 @@ import {
   committedSteps,
   digestOf,
   endpointOf,
+  isCommit,
   preparedFolder,
   recordsOf,
   run,
@@ -62,7 +63,7 @@ describe.skipIf(softwareVulkanLacks !== null)(`engine webgpu in a run${lacking}`
     const begin = async (name: string, ...more: string[]) => {
       const places = ['--data', data, '--run', join(dir, name), '--redis', redis.url];
       const ports = ['--port', '0', '--http-port', '0'];
-      const flags = ['--engine', 'tensorflow', '--steps', '2', ...more];
+      const flags = ['--engine', 'tensorflow', '--steps', '3', ...more];
       const coordinator = start(['coordinator', ...places, ...ports, ...SETTINGS, ...flags], {
         env: { LOCKSTEP_TOKEN: TOKEN },
       });
@@ -83,17 +84,16 @@ describe.skipIf(softwareVulkanLacks !== null)(`engine webgpu in a run${lacking}`
       strict.coordinator.kill('SIGKILL');
       await strict.coordinator.finished;
 
-      const mixed = await begin('mixed', '--set', 'mixedEngines=true', '--min-workers', '2');
-      const workers = [
-        mixed.join('gpu', '--engine', 'webgpu'),
-        // Slow enough to leave the other one a slot.
-        mixed.join('cpu', '--throttle', '2000'),
-      ];
+      // The first step is the slow one's alone: later the other would take everything from it.
+      const mixed = await begin('mixed', '--set', 'mixedEngines=true');
+      const workers = [mixed.join('gpu', '--engine', 'webgpu')];
+      await mixed.coordinator.untilLogged(isCommit(1));
+      workers.push(mixed.join('cpu'));
       const { code, stderr } = await mixed.coordinator.finished;
       expect(code, stderr).toBe(0);
       for (const worker of workers) expect((await worker.finished).code).toBe(0);
       // A step commits when both have voted the same digests of parameters and gradient.
-      expect(committedSteps(join(dir, 'mixed'))).toEqual([1, 2]);
+      expect(committedSteps(join(dir, 'mixed'))).toEqual([1, 2, 3]);
       const owners = recordsOf(join(dir, 'mixed')).flatMap((record) =>
         ((record.slots ?? []) as { worker: string }[]).map(({ worker }) => worker),
       );

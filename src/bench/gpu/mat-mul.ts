@@ -1,12 +1,17 @@
 /** Matrix products: how fast the engine's own is at its best, and how many of a gradient's operations they are. */
-import type * as tfjs from '@tensorflow/tfjs';
+import type { Engine } from '../../engine/index.ts';
 import { summarize } from '../statistics.ts';
 
-type Tf = typeof tfjs;
+type Tf = Engine['tf'];
+type KernelFunc = ReturnType<Tf['getKernel']>['kernelFunc'];
+/** What a kernel sees of a tensor. */
+interface Shaped {
+  readonly shape: readonly number[];
+}
 
 /** Operations per second of a square product in float32: the median of `repeats`, after one that compiles. */
 export async function measureMatMul(tf: Tf, side: number, repeats: number): Promise<number> {
-  const a = tf.randomUniform<tfjs.Rank.R2>([side, side], -1, 1, 'float32', 1);
+  const a = tf.randomUniform([side, side], -1, 1, 'float32', 1);
   const seconds: number[] = [];
   for (let round = 0; round <= repeats; round += 1) {
     const startMs = performance.now();
@@ -25,15 +30,16 @@ export async function countProductFlops(tf: Tf, compute: () => Promise<unknown>)
   const backendName = tf.getBackend();
   const config = tf.getKernel('BatchMatMul', backendName);
   let flops = 0;
-  const counting: tfjs.KernelFunc = (parameters) => {
-    const { a } = parameters.inputs as { a: tfjs.TensorInfo };
+  const counting: KernelFunc = (parameters) => {
+    const { a } = parameters.inputs as unknown as { a: Shaped };
     const { transposeA } = parameters.attrs as unknown as { transposeA: boolean };
     const inner = a.shape.at(transposeA ? -2 : -1)!;
-    const out = config.kernelFunc(parameters) as tfjs.TensorInfo;
-    flops += 2 * inner * out.shape.reduce((product, length) => product * length, 1);
+    const out = config.kernelFunc(parameters);
+    const { shape } = out as Shaped;
+    flops += 2 * inner * shape.reduce((product, length) => product * length, 1);
     return out;
   };
-  const replace = (kernelFunc: tfjs.KernelFunc) => {
+  const replace = (kernelFunc: KernelFunc) => {
     tf.unregisterKernel('BatchMatMul', backendName);
     tf.registerKernel({ ...config, kernelFunc });
   };

@@ -1,6 +1,5 @@
 /** Gradients of LPLM on one device, for micro-batches of full rows of random tokens: times by phase, operations, memory. */
 import { execFileSync } from 'node:child_process';
-import type * as tfjs from '@tensorflow/tfjs';
 import { layoutSize, PhiloxRng } from '../../base/index.ts';
 import { type ModelConfig, PRESETS } from '../../config/index.ts';
 import type { MicroBatch } from '../../data/index.ts';
@@ -92,7 +91,7 @@ async function medianOf(repeats: number, sample: () => Promise<number>): Promise
 
 /** Fresh values of every parameter's shape, computed on the device, then read back as a gradient is. */
 async function timeReadBack(
-  tf: typeof tfjs,
+  tf: Engine['tf'],
   layout: readonly { readonly shape: readonly number[] }[],
 ): Promise<number> {
   const tensors = layout.map(({ shape }) => tf.fill([...shape], 1));
@@ -117,7 +116,7 @@ function randomBatch(vocabSize: number, batchSize: number, tokens: number): Micr
 function deviceBytes({ name, tf }: Engine): number | null {
   if (name === 'webgpu') {
     // The backend's own count, which tfjs does not type.
-    return (tf.memory() as tfjs.MemoryInfo & { numBytesAllocatedInGPU: number }).numBytesAllocatedInGPU;
+    return (tf.memory() as ReturnType<Engine['tf']['memory']> & { numBytesAllocatedInGPU: number }).numBytesAllocatedInGPU;
   }
   try {
     const flags = ['--query-compute-apps=pid,used_memory', '--format=csv,noheader,nounits'];

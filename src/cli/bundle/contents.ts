@@ -54,13 +54,14 @@ export async function stageBundle(root: string, name: string): Promise<Staged> {
   await putFolder(join(root, 'dist'), join(app, 'dist'), (path) => !path.endsWith('.map'));
   await put(join(root, 'package.json'), join(app, 'package.json'));
   const packages = await closure(root);
+  const target = { platform: process.platform, arch: process.arch, abi: process.versions.modules };
   const modules = await realpath(join(root, 'node_modules'));
   for (const [source, { name: packageName, main }] of packages) {
-    const target = join(app, 'node_modules', relative(modules, source));
+    const place = join(app, 'node_modules', relative(modules, source));
     await putFolder(
       source,
-      target,
-      (path) => isRunnable(packageName, path, main) && isForTarget(path, process),
+      place,
+      (path) => isRunnable(packageName, path, main) && isForTarget(path, target),
     );
   }
   await putLoader(folder);
