@@ -183,7 +183,9 @@ describe('sumOfSquares', () => {
 });
 
 describe('sumTree', () => {
-  const sinkInto = (target: Float32Array): FloatSink => ({ write: (values, begin) => target.set(values, begin) });
+  const sinkInto = (target: Float32Array): FloatSink => ({
+    write: (values, begin) => target.set(values, begin),
+  });
 
   test('equals its twins added up one after the other, wherever the operands are', () => {
     fc.assert(
