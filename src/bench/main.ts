@@ -10,17 +10,24 @@ import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Command } from 'commander';
 import { LockstepError, messageOf } from '../base/index.ts';
+import type { PresetName } from '../config/index.ts';
 import { type AllReduceFigures, type AllReduceOptions, compareAllReduce } from './all-reduce.ts';
+import { type CheckpointFigures, compareCheckpoints } from './checkpoints.ts';
 import { type GenerationFigures, measureGeneration, reportGeneration } from './generation.ts';
 import { describeLoad, describeMachine, type MachineLoad, measureLoad } from './machine.ts';
+import { measureCopy } from './memory-copy.ts';
 import {
   reportAllReduce,
+  reportCheckpoints,
   reportFaultTolerance,
   reportMemory,
+  reportOverhead,
   reportPhases,
   reportTokenizing,
   reportTraining,
 } from './report.ts';
+import { reportScaling } from './scaling.ts';
+import type { Summary } from './statistics.ts';
 import { measureStream } from './tcp-stream.ts';
 import { compareTokenizing, type TokenizingFigures } from './tokenizing.ts';
 import { ensureTorch, type TorchEnvironment } from './torch-environment.ts';
@@ -35,7 +42,8 @@ const WHOLE = {
   sequenceLength: null,
   workerCounts: [1, 2],
 } as const;
-const REDUCED_BYTES = [4e6, 40e6];
+const REDUCED_BYTES = [4096, 400e3, 4e6, 40e6];
+const CHECKPOINT_ROUNDS = 5;
 const STREAM_BYTES = 2 ** 28;
 const STREAM_ROUNDS = 5;
 const TOKENIZING_ROUNDS = 7;
@@ -44,6 +52,7 @@ const GENERATION_ROUNDS = 15;
 interface Plan {
   readonly workloads: readonly WorkloadOptions[];
   readonly allReduce: readonly AllReduceOptions[];
+  readonly checkpoints: readonly PresetName[];
 }
 
 /** About fifteen minutes on two free cores; of `base` the shapes, with few and short micro-batches. */
@@ -57,9 +66,10 @@ const FULL: Plan = {
     },
   ],
   allReduce: [
-    { numRanks: 2, sizes: REDUCED_BYTES, rounds: 5, iterationsPerRound: 20, warmup: 3 },
-    { numRanks: 4, sizes: REDUCED_BYTES, rounds: 5, iterationsPerRound: 10, warmup: 2 },
+    { numRanks: 2, sizes: REDUCED_BYTES, rounds: 5, iterationsPerRound: 20, warmup: 10 },
+    { numRanks: 4, sizes: REDUCED_BYTES, rounds: 5, iterationsPerRound: 10, warmup: 5 },
   ],
+  checkpoints: ['small', 'base'],
 };
 
 /** About three minutes on two free cores; a quarter of the micro-batches for `small`. */
@@ -77,9 +87,10 @@ const QUICK: Plan = {
     },
   ],
   allReduce: [
-    { numRanks: 2, sizes: REDUCED_BYTES, rounds: 3, iterationsPerRound: 10, warmup: 2 },
-    { numRanks: 4, sizes: REDUCED_BYTES, rounds: 3, iterationsPerRound: 10, warmup: 2 },
+    { numRanks: 2, sizes: REDUCED_BYTES, rounds: 3, iterationsPerRound: 10, warmup: 10 },
+    { numRanks: 4, sizes: REDUCED_BYTES, rounds: 3, iterationsPerRound: 10, warmup: 5 },
   ],
+  checkpoints: ['small'],
 };
 
 interface Findings {
@@ -90,7 +101,10 @@ interface Findings {
   readonly loads: Record<string, MachineLoad | null>;
   readonly training: TrainingFigures[];
   readonly allReduce: AllReduceFigures[];
-  rawStream: Awaited<ReturnType<typeof measureStream>> | null;
+  readonly checkpoints: CheckpointFigures[];
+  /** GB/s. */
+  rawStream: Summary | null;
+  memoryCopy: Summary | null;
   tokenizing: TokenizingFigures | null;
   generation: GenerationFigures | null;
 }
@@ -101,10 +115,12 @@ const note = (line: string) => process.stderr.write(`bench: ${line}\n`);
 const program = new Command('bench')
   .description("measure Lockstep beside PyTorch and Hugging Face's tokenizers on this machine")
   .option('--quick', 'about three minutes instead of fifteen, without base')
+  .option('--scaling <file>', 'instead of measuring: what kept figures say of 1 to 1024 workers')
   .option('--json <file>', 'where the figures are kept (default: bench/results/DATE.json)')
-  .action(async (flags: { quick?: boolean; json?: string }) => {
+  .action(async (flags: { quick?: boolean; scaling?: string; json?: string }) => {
     try {
-      await bench(flags.quick === true, flags.json ?? null);
+      if (flags.scaling !== undefined) for (const line of await reportScaling(flags.scaling)) say(line);
+      else await bench(flags.quick === true, flags.json ?? null);
     } catch (error) {
       const code = error instanceof LockstepError ? `${error.code}: ` : '';
       process.stderr.write(`bench: ${code}${messageOf(error)}\n`);
@@ -132,7 +148,9 @@ async function bench(quick: boolean, jsonFile: string | null): Promise<void> {
       loads: {},
       training: [],
       allReduce: [],
+      checkpoints: [],
       rawStream: null,
+      memoryCopy: null,
       tokenizing: null,
       generation: null,
     };
@@ -140,6 +158,7 @@ async function bench(quick: boolean, jsonFile: string | null): Promise<void> {
     say(torch.available ? `peer: torch ${torch.version}` : `skipped: PyTorch: ${torch.reason}`);
     await benchTraining(plan, findings, folder);
     await benchAllReduce(plan, findings, folder);
+    await benchCheckpoints(plan, findings, folder);
     await benchTokenizing(findings);
     await benchGeneration(findings);
     await keep(findings, jsonFile);
@@ -159,7 +178,7 @@ async function benchTraining(plan: Plan, findings: Findings, folder: string): Pr
       training.push(await compareTraining(workload, workers, { torch, folder, note }));
     }
   }
-  const reports = [reportTraining, reportPhases, reportFaultTolerance, reportMemory];
+  const reports = [reportTraining, reportPhases, reportOverhead, reportFaultTolerance, reportMemory];
   const tables = reports.map((report) => report(training));
   for (const lines of tables) for (const line of ['', ...lines]) say(line);
 }
@@ -172,7 +191,19 @@ async function benchAllReduce(plan: Plan, findings: Findings, folder: string): P
     allReduce.push(...(await compareAllReduce(options, { torch, folder, note })));
   }
   findings.rawStream = await measureStream(STREAM_BYTES, STREAM_ROUNDS);
-  for (const line of reportAllReduce(allReduce, findings.rawStream, availableParallelism())) say(line);
+  findings.memoryCopy = measureCopy();
+  const limits = { stream: findings.rawStream, copy: findings.memoryCopy };
+  for (const line of reportAllReduce(allReduce, limits, availableParallelism())) say(line);
+}
+
+async function benchCheckpoints(plan: Plan, findings: Findings, folder: string): Promise<void> {
+  const { torch, checkpoints } = findings;
+  say('');
+  await sayLoad('checkpoints', findings);
+  for (const preset of plan.checkpoints) {
+    checkpoints.push(await compareCheckpoints(preset, CHECKPOINT_ROUNDS, { torch, folder, note }));
+  }
+  for (const line of reportCheckpoints(checkpoints)) say(line);
 }
 
 async function benchTokenizing(findings: Findings): Promise<void> {

@@ -1,6 +1,7 @@
 /** The benchmark's findings as lines for a terminal. Pure; what was not measured is not printed. */
 import { type Column, renderTable } from '../base/index.ts';
 import type { AllReduceFigures, AllReduceTimes } from './all-reduce.ts';
+import type { CheckpointFigures } from './checkpoints.ts';
 import type { Summary } from './statistics.ts';
 import { formatFigure, formatRatio, formatSummary, NOT_MEASURED } from './table.ts';
 import type { TokenizingFigures } from './tokenizing.ts';
@@ -49,6 +50,62 @@ export function reportPhases(figures: readonly TrainingFigures[]): string[] {
   ];
 }
 
+/** What a step spends beside forward and backward, and what a second worker is worth. */
+export function reportOverhead(figures: readonly TrainingFigures[]): string[] {
+  const rows = figures.flatMap(({ preset, workers, phases, lockstep, peer }) => {
+    if (phases === null) return [];
+    const alone = figures.find((other) => other.preset === preset && other.workers === 1);
+    const gain = (speed: Summary | null, single: Summary | null | undefined) =>
+      speed === null || single === null || single === undefined ? null : speed.median / single.median;
+    return [
+      [
+        preset,
+        String(workers),
+        `${formatFigure((1 - phases.compute / phases.step) * 100)} %`,
+        formatRatio(gain(lockstep, alone?.lockstep)),
+        formatRatio(gain(peer, alone?.peer)),
+      ],
+    ];
+  });
+  if (rows.length === 0) return [];
+  return [
+    'share of a step outside forward and backward, and tokens/s as a multiple of one worker of the same system',
+    ...renderTable(
+      [left('preset'), right('workers'), right('outside'), right('lockstep'), right('torch ddp (gloo)')],
+      rows,
+    ),
+  ];
+}
+
+export function reportCheckpoints(figures: readonly CheckpointFigures[]): string[] {
+  const rows = figures.map(({ preset, megabytes, lockstep, peer, ratio }) => [
+    preset,
+    formatFigure(megabytes),
+    ...[lockstep.stall, lockstep.write, lockstep.read].map((time) => formatFigure(time.median)),
+    ...(peer === null
+      ? [NOT_MEASURED, NOT_MEASURED]
+      : [peer.save, peer.load].map((time) => formatFigure(time.median))),
+    formatRatio(peer === null ? null : peer.save.median / lockstep.stall.median),
+    formatRatio(ratio),
+  ]);
+  const columns = [
+    'MB',
+    'stall',
+    'write',
+    'read',
+    'torch.save',
+    'torch.load',
+    'ratio of stalls',
+    'ratio of sums',
+  ];
+  return [
+    'checkpoints, milliseconds: medians; training waits for the stall alone, with PyTorch for all of torch.save',
+    "Lockstep's write syncs, reads back and hashes, its read verifies every byte; PyTorch's do neither",
+    ...renderTable([left('preset'), ...columns.map(right)], rows),
+    ...skippedLines(figures.map(({ preset, skipped }) => [`checkpoints of ${preset}`, skipped])),
+  ];
+}
+
 export function reportFaultTolerance(figures: readonly TrainingFigures[]): string[] {
   const percent = (share: number) => `${formatFigure(share * 100)} %`;
   const rows = figures.flatMap(({ preset, workers, faultTolerance: cost }) =>
@@ -94,7 +151,7 @@ export function reportMemory(figures: readonly TrainingFigures[]): string[] {
 
 export function reportAllReduce(
   figures: readonly AllReduceFigures[],
-  stream: Summary | null,
+  { stream, copy }: { readonly stream: Summary | null; readonly copy: Summary | null },
   numCores: number,
 ): string[] {
   const times = (value: AllReduceTimes | null) =>
@@ -113,6 +170,9 @@ export function reportAllReduce(
     ...times(peer),
     rate(bytes, peer),
     formatRatio(ratio),
+    stream === null
+      ? NOT_MEASURED
+      : `${formatFigure((busBandwidth(bytes, numRanks, lockstep.p50) / stream.median) * 100)} %`,
     numRanks > numCores ? 'more processes than cores' : '',
   ]);
   return [
@@ -133,13 +193,18 @@ export function reportAllReduce(
         right('cpu'),
         right('GB/s'),
         right('ratio'),
+        right('of stream'),
         left(''),
       ],
       rows,
     ),
     ...(stream === null
       ? []
-      : [`raw TCP stream between two Node.js processes, one direction: ${formatSummary(stream)} GB/s`]),
+      : [
+          'of stream: bytes that a rank must send, 2 (N-1)/N of the vector, per second, as a share of a raw TCP stream',
+          `raw TCP stream between two Node.js processes, one direction: ${formatSummary(stream)} GB/s`,
+        ]),
+    ...(copy === null ? [] : [`copy from memory to memory: ${formatSummary(copy)} GB/s`]),
     ...skippedLines(
       figures.map(({ bytes, numRanks, skipped }) => [`${bytes / 1e6} MB over ${numRanks}`, skipped]),
     ),
@@ -158,6 +223,11 @@ export function reportTokenizing({ megabytes, articles, lockstep, peers }: Token
     ...renderTable([left('peer'), right('lockstep'), right('peer MB/s'), right('ratio')], rows),
     ...peers.flatMap(({ name, skipped }) => (skipped === null ? [] : [`skipped: ${name}: ${skipped}`])),
   ];
+}
+
+/** GB/s that each rank sends at the least (nccl-tests, PERFORMANCE.md: busbw). */
+function busBandwidth(bytes: number, numRanks: number, milliseconds: number): number {
+  return ((2 * (numRanks - 1)) / numRanks) * (bytes / 1e6 / milliseconds);
 }
 
 /** One line per reason, however many rows it concerns. */

@@ -37,6 +37,8 @@ export interface TrainingFigures {
   readonly preset: string;
   readonly workers: number;
   readonly workload: string;
+  readonly numParameters: number;
+  readonly microBatches: number;
   /** Tokens per second. */
   readonly lockstep: Summary;
   readonly peer: Summary | null;
@@ -97,6 +99,8 @@ export async function compareTraining(
     preset,
     workers,
     workload: workload.description,
+    numParameters: workload.numParameters,
+    microBatches: workload.config.step.microBatches,
     lockstep,
     peer,
     ratio: peer === null ? null : lockstep.median / peer.median,

@@ -13,7 +13,13 @@ import {
   unreachable,
 } from '../base/index.ts';
 import { canonicalJson, type EngineName, type RunConfig } from '../config/index.ts';
-import { microBatch, openDataset, openRemoteDataset, type TrainingData } from '../data/index.ts';
+import {
+  type MicroBatch,
+  microBatch,
+  openDataset,
+  openRemoteDataset,
+  type TrainingData,
+} from '../data/index.ts';
 import { type DeviceTrouble, type Engine, loadEngine } from '../engine/index.ts';
 import {
   adamwScalars,
@@ -79,6 +85,8 @@ export class ComputeThread {
   #replica: Replica | null = null;
   /** The committed step whose state the replica's vectors are; null while they are none's. */
   #held: { step: number; parametersDigest: string } | null = null;
+  /** A micro-batch begun before it is asked for. */
+  #ahead: { step: number; slot: number; batch: Promise<MicroBatch> } | null = null;
   #work: Promise<void> = Promise.resolve();
   #closed = false;
 
@@ -121,6 +129,7 @@ export class ComputeThread {
 
   #dispose(): void {
     this.#held = null;
+    this.#ahead = null;
     this.#replica?.model.dispose();
     this.#replica?.data.close();
     this.#replica = null;
@@ -268,19 +277,29 @@ export class ComputeThread {
   async #compute({ job, step, first, count, gate: shared }: ComputeOrder): Promise<void> {
     const gate = new SlotGate(shared);
     for (let slot = first; slot < first + count && gate.isOpen; slot += 1) {
-      const isWanted = await this.#computeSlot(job, step, slot, gate);
+      const isWanted = await this.#computeSlot(job, step, slot, gate, slot + 1 < first + count);
       if (!isWanted || this.#closed) break;
     }
     this.#reply({ type: 'rangeEnded', job });
+    // While others compute and the step is reduced; workers alike often get the same range again.
+    if (step < this.#ready().config.steps) this.#beginAhead(step + 1, first);
   }
 
   /** One micro-batch into the fragments; false when it is not wanted any more, or not finite, which is said. */
-  async #computeSlot(job: string, step: number, slot: number, gate: SlotGate): Promise<boolean> {
-    const { config, data, engine, model, state, fragments } = this.#ready();
+  async #computeSlot(
+    job: string,
+    step: number,
+    slot: number,
+    gate: SlotGate,
+    hasNext: boolean,
+  ): Promise<boolean> {
+    const { config, engine, model, state, fragments } = this.#ready();
     const startMs = performance.now();
     const key = { seed: config.seed, step, slot };
-    const batch = await microBatch(data, key, config.data, config.step);
+    const batch = await this.#batchOf(step, slot);
     if (this.#closed) return false;
+    // Its reads go on while the engine blocks this thread.
+    if (hasNext) this.#beginAhead(step, slot + 1);
     const dataMilliseconds = performance.now() - startMs;
     const leaf = fragments.leaf();
     const device = { engine, model, parameters: state.parameters, onRestart: this.#onDeviceRestart };
@@ -303,6 +322,21 @@ export class ComputeThread {
       dataMilliseconds,
     });
     return true;
+  }
+
+  #batchOf(step: number, slot: number): Promise<MicroBatch> {
+    const ahead = this.#ahead;
+    this.#ahead = null;
+    if (ahead?.step === step && ahead.slot === slot) return ahead.batch;
+    const { config, data } = this.#ready();
+    return microBatch(data, { seed: config.seed, step, slot }, config.data, config.step);
+  }
+
+  #beginAhead(step: number, slot: number): void {
+    const batch = this.#batchOf(step, slot);
+    // What goes wrong is told when it is asked for, if it ever is.
+    batch.catch(() => {});
+    this.#ahead = { step, slot, batch };
   }
 
   /** Lets a message to stop through, and plays a slow device if asked to. */

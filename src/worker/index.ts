@@ -4,4 +4,5 @@ export { initialLifecycle, isDeaf, transition } from './lifecycle.ts';
 export type { LifecycleEffect, LifecycleEvent, LifecycleState, UploadOrder } from './lifecycle-state.ts';
 export { Reduction, type ReductionContext } from './reduction.ts';
 export { SlotGate } from './slot-gate.ts';
+export { takeSnapshot } from './state-transfer.ts';
 export { type RunningWorker, startWorker, type WorkerOptions, type WorkerOutcome } from './worker.ts';

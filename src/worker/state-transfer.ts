@@ -3,7 +3,7 @@
  * state-server.ts in the coordinator's room is the other end.
  */
 import { crc32c } from '@node-rs/crc32';
-import { LockstepError, SECTIONS } from '../base/index.ts';
+import { LockstepError, SECTIONS, type Section } from '../base/index.ts';
 import { CRC_HEADER, STATE_PIECE_BYTES } from '../protocol/index.ts';
 import { request, type TransferTarget, urlOf } from './coordinator-http.ts';
 import type { UploadOrder } from './lifecycle-state.ts';
@@ -17,7 +17,7 @@ export interface Snapshot {
   readonly sections: readonly Float32Array[];
 }
 
-export function takeSnapshot(state: SharedState, order: UploadOrder): Snapshot {
+export function takeSnapshot(state: Pick<SharedState, Section>, order: UploadOrder): Snapshot {
   const { offset, length } = order;
   return { order, sections: SECTIONS.map((section) => state[section].slice(offset, offset + length)) };
 }

@@ -116,7 +116,8 @@ function randomBatch(vocabSize: number, batchSize: number, tokens: number): Micr
 function deviceBytes({ name, tf }: Engine): number | null {
   if (name === 'webgpu') {
     // The backend's own count, which tfjs does not type.
-    return (tf.memory() as ReturnType<Engine['tf']['memory']> & { numBytesAllocatedInGPU: number }).numBytesAllocatedInGPU;
+    return (tf.memory() as ReturnType<Engine['tf']['memory']> & { numBytesAllocatedInGPU: number })
+      .numBytesAllocatedInGPU;
   }
   try {
     const flags = ['--query-compute-apps=pid,used_memory', '--format=csv,noheader,nounits'];

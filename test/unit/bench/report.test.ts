@@ -5,8 +5,10 @@ import type { AllReduceFigures } from '../../../src/bench/all-reduce.ts';
 import { describeLoad, parseLoadAverages, processorShares } from '../../../src/bench/machine.ts';
 import {
   reportAllReduce,
+  reportCheckpoints,
   reportFaultTolerance,
   reportMemory,
+  reportOverhead,
   reportPhases,
   reportTokenizing,
   reportTraining,
@@ -18,6 +20,8 @@ const training: TrainingFigures = {
   preset: 'tiny',
   workers: 2,
   workload: 'tiny: what was trained',
+  numParameters: 1e6,
+  microBatches: 8,
   lockstep: { count: 6, median: 1500, min: 1234.6, max: 1600 },
   peer: { count: 6, median: 3000, min: 2900, max: 3100 },
   ratio: 0.5,
@@ -114,13 +118,34 @@ describe('report', () => {
   });
 
   test('an all-reduce over more processes than cores says so', () => {
-    const crowded = reportAllReduce([allReduce], null, 2);
-    expect(crowded).toHaveLength(4);
+    const stream = { count: 1, median: 2, min: 2, max: 2 };
+    const limits = { stream, copy: null };
+    const crowded = reportAllReduce([allReduce], limits, 2);
+    expect(crowded).toHaveLength(6);
     expect(crowded[3]).toMatch(
-      /^4 MB +4 +memory +30 +8\.00 +11\.0 +14\.0 +0\.500 +4\.00 +5\.00 +7\.00 +1\.00 +0\.50 +more processes than cores$/,
+      /^4 MB +4 +memory +30 +8\.00 +11\.0 +14\.0 +0\.500 +4\.00 +5\.00 +7\.00 +1\.00 +0\.50 +37\.5 % +more processes than cores$/,
     );
-    expect(reportAllReduce([allReduce], null, 4)[3]).not.toContain('cores');
+    expect(reportAllReduce([allReduce], { stream: null, copy: null }, 4)[3]).not.toContain('cores');
   });
+});
+
+test('what lies outside forward and backward is a share of the step, beside the gain over one worker', () => {
+  const alone = { ...training, workers: 1, lockstep: { ...training.lockstep, median: 1000 } };
+  const [, , single, both] = reportOverhead([alone, training]);
+  expect(single).toMatch(/^tiny +1 +4\.88 % +1\.00 +1\.00$/);
+  expect(both).toMatch(/^tiny +2 +4\.88 % +1\.50 +1\.00$/);
+});
+
+test('checkpoints stand beside torch, stall and sum apart', () => {
+  const at = (median: number) => ({ count: 3, median, min: median, max: median });
+  const lockstep = { stall: at(10), write: at(150), read: at(40) };
+  const figures = { preset: 'small', megabytes: 120, lockstep, skipped: null };
+  const measured = { ...figures, peer: { save: at(80), load: at(20) }, ratio: 0.5 };
+  expect(reportCheckpoints([measured])[3]).toMatch(
+    /^small +120 +10\.0 +150 +40\.0 +80\.0 +20\.0 +8\.00 +0\.50$/,
+  );
+  const alone = { ...figures, peer: null, ratio: null, skipped: 'no torch here' };
+  expect(reportCheckpoints([alone]).at(-1)).toBe('skipped: PyTorch for checkpoints of small: no torch here');
 });
 
 describe('load', () => {
