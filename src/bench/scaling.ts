@@ -5,10 +5,10 @@
  */
 import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
-import { LockstepError, messageOf } from '../base/index.ts';
+import { LockstepError, messageOf, renderTable } from '../base/index.ts';
 import { PRESETS } from '../config/index.ts';
 import { type Constants, type Network, speedup, stepTime, type TransportCost } from './scaling-model.ts';
-import { formatFigure, renderTable } from './table.ts';
+import { formatFigure } from './table.ts';
 
 const keptSchema = z.object({
   startedAt: z.string(),
