@@ -119,13 +119,13 @@ function report(figures: readonly GpuFigures[], peak: number, torch: TorchFigure
     return found === undefined ? NOT_MEASURED : formatFigure(found.tokensPerSecond);
   };
   const rows = figures.map((of) => {
-    const rate = of.productFlops / (of.computeMs / 1000);
+    const rate = of.productFlops === null ? null : of.productFlops / (of.computeMs / 1000);
     return [
       String(of.batchSize),
       formatFigure((of.batchSize * of.tokens) / (of.gradientMs / 1000)),
       ...[of.gradientMs, of.computeMs, of.readBackMs, of.uploadMs, of.firstMs].map(formatFigure),
-      formatFigure(rate / 1e9),
-      `${formatFigure((100 * rate) / peak)} %`,
+      rate === null ? NOT_MEASURED : formatFigure(rate / 1e9),
+      rate === null ? NOT_MEASURED : `${formatFigure((100 * rate) / peak)} %`,
       of.deviceBytes === null ? NOT_MEASURED : formatFigure(of.deviceBytes / 2 ** 20),
       peer('float32', of.batchSize),
       peer('bfloat16', of.batchSize),

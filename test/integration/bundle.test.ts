@@ -81,7 +81,18 @@ describe('lockstep bundle', () => {
     const redis = await startPrivateRedis();
     try {
       const runDir = join(dir, 'run');
-      const places = ['--data', data, '--run', runDir, '--redis', redis.url, '--port', '0', '--http-port', '0'];
+      const places = [
+        '--data',
+        data,
+        '--run',
+        runDir,
+        '--redis',
+        redis.url,
+        '--port',
+        '0',
+        '--http-port',
+        '0',
+      ];
       const settings = ['--preset', 'tiny', '--engine', 'wasm', '--steps', '2', '--micro-batches', '2'];
       const coordinator = start(['coordinator', ...places, ...settings], { env: { LOCKSTEP_TOKEN: TOKEN } });
       const endpoint = await endpointOf(coordinator);

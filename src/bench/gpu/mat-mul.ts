@@ -25,8 +25,11 @@ export async function measureMatMul(tf: Tf, side: number, repeats: number): Prom
   return (2 * side ** 3) / summarize(seconds).median;
 }
 
-/** Runs `compute` and adds up the multiplications and additions of its matrix products. */
-export async function countProductFlops(tf: Tf, compute: () => Promise<unknown>): Promise<number> {
+/**
+ * Runs `compute` and adds up the multiplications and additions of its matrix products. Null where none is seen: the
+ * tensorflow engine runs its own past tfjs's table of kernels.
+ */
+export async function countProductFlops(tf: Tf, compute: () => Promise<unknown>): Promise<number | null> {
   const backendName = tf.getBackend();
   const config = tf.getKernel('BatchMatMul', backendName);
   let flops = 0;
@@ -49,5 +52,5 @@ export async function countProductFlops(tf: Tf, compute: () => Promise<unknown>)
   } finally {
     replace(config.kernelFunc);
   }
-  return flops;
+  return flops === 0 ? null : flops;
 }

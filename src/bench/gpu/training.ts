@@ -31,8 +31,8 @@ export interface GpuFigures {
   readonly uploadMs: number;
   /** The first one, with the compilation of its shaders. */
   readonly firstMs: number;
-  /** Of the matrix products of one gradient. */
-  readonly productFlops: number;
+  /** Of the matrix products of one gradient; null where the engine runs them past tfjs. */
+  readonly productFlops: number | null;
   /** Held on the device afterwards, freed buffers that are kept for the next micro-batch among them; null where not known. */
   readonly deviceBytes: number | null;
 }

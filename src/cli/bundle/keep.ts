@@ -14,7 +14,9 @@ export interface Target {
 export function isForTarget(path: string, { platform, arch, abi }: Target): boolean {
   return path.split('/').every((part) => {
     // `115`, or `glibc-115-Release`: a build for one version of Node.
-    const builtFor = path.endsWith('.node') ? /^(?:[a-z]+-)?(\d{2,3})(?:-Release)?$/.exec(part)?.[1] : undefined;
+    const builtFor = path.endsWith('.node')
+      ? /^(?:[a-z]+-)?(\d{2,3})(?:-Release)?$/.exec(part)?.[1]
+      : undefined;
     if (builtFor !== undefined && builtFor !== abi) return false;
     const words = part.split('-');
     const named = words.find((word) => PLATFORMS.includes(word));
