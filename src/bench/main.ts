@@ -30,6 +30,7 @@ import { measureStream } from './tcp-stream.ts';
 import { compareTokenizing, type TokenizingFigures } from './tokenizing.ts';
 import { ensureTorch, type TorchEnvironment } from './torch-environment.ts';
 import { compareTraining, type TrainingFigures } from './training.ts';
+import { measureUpdate } from './update-cost.ts';
 import { createWorkload, type WorkloadOptions } from './workload.ts';
 
 const RESULTS = fileURLToPath(new URL('../../bench/results/', import.meta.url));
@@ -84,6 +85,7 @@ interface Findings {
   /** GB/s. */
   rawStream: Summary | null;
   memoryCopy: Summary | null;
+  updateNsPerParameter: number | null;
   tokenizing: TokenizingFigures | null;
 }
 
@@ -129,6 +131,7 @@ async function bench(quick: boolean, jsonFile: string | null): Promise<void> {
       checkpoints: [],
       rawStream: null,
       memoryCopy: null,
+      updateNsPerParameter: null,
       tokenizing: null,
     };
     say(`Lockstep benchmark${quick ? ' (quick)' : ''}, ${findings.startedAt}, ${findings.machine}`);
@@ -172,6 +175,7 @@ async function benchAllReduce(plan: Plan, findings: Findings, folder: string): P
   }
   findings.rawStream = await measureStream(STREAM_BYTES, STREAM_ROUNDS);
   findings.memoryCopy = measureCopy();
+  findings.updateNsPerParameter = measureUpdate();
   const limits = { stream: findings.rawStream, copy: findings.memoryCopy };
   for (const line of reportAllReduce(allReduce, limits, availableParallelism())) say(line);
 }
