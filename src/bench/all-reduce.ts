@@ -53,6 +53,7 @@ export interface AllReduceTimes {
   readonly p99: number;
   /** Processor time of all ranks together, milliseconds: what other load on the machine changes least. */
   readonly cpuP50: number;
+  readonly cpuMin: number;
 }
 
 export interface AllReduceFigures {
@@ -113,14 +114,13 @@ export async function compareAllReduce(
 
 function timesOf(iterations: readonly Iteration[]): AllReduceTimes {
   const milliseconds = iterations.map((iteration) => iteration.milliseconds);
+  const cpuMilliseconds = iterations.map((iteration) => iteration.cpuMilliseconds);
   return {
     iterations: iterations.length,
     p50: quantile(milliseconds, 0.5),
     p99: quantile(milliseconds, 0.99),
-    cpuP50: quantile(
-      iterations.map(({ cpuMilliseconds }) => cpuMilliseconds),
-      0.5,
-    ),
+    cpuP50: quantile(cpuMilliseconds, 0.5),
+    cpuMin: quantile(cpuMilliseconds, 0),
   };
 }
 

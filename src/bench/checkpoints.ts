@@ -6,13 +6,14 @@
  *
  * The way from worker to coordinator over HTTP is not in it.
  */
+import { createHash } from 'node:crypto';
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { z } from 'zod';
 import { assert, layoutSize, messageOf, type ParameterLayout, SECTIONS } from '../base/index.ts';
 import { CheckpointStore, checkpointName, openCheckpoint } from '../checkpoint/index.ts';
-import { type PresetName, resolveConfig } from '../config/index.ts';
+import { canonicalJson, type PresetName, resolveConfig } from '../config/index.ts';
 import { parameterLayout } from '../model/index.ts';
 import { STATE_PIECE_BYTES } from '../protocol/index.ts';
 import { takeSnapshot } from '../worker/index.ts';
@@ -20,6 +21,8 @@ import { type Summary, summarize } from './statistics.ts';
 import type { TorchEnvironment } from './torch-environment.ts';
 import { TorchFleet } from './torch-fleet.ts';
 
+/** As in the training lines. */
+const VOCAB_SIZE = 8000;
 const peerAnswerSchema = z.object({ saveMs: z.number(), loadMs: z.number() });
 
 /** Milliseconds. */
@@ -40,7 +43,7 @@ export async function compareCheckpoints(
   context: { readonly torch: TorchEnvironment; readonly folder: string; note(line: string): void },
 ): Promise<CheckpointFigures> {
   const { torch, folder, note } = context;
-  const { model, checkpoint } = resolveConfig({ flags: { preset } });
+  const { model, checkpoint } = resolveConfig({ flags: { preset, model: { vocabSize: VOCAB_SIZE } } });
   const layout = parameterLayout(model);
   const floats = layoutSize(layout);
   let skipped = torch.available ? null : torch.reason;
@@ -104,9 +107,9 @@ async function writeAndRead(
       await writer.write(section, offset, bytes);
     }
   }
-  const sha256 = '0'.repeat(64);
+  const fingerprint = createHash('sha256').update(canonicalJson({})).digest('hex');
   await writer.commit({
-    ...{ runId: 'benchmark', commit: null, bitDeciding: {}, fingerprint: sha256, datasetSha256: sha256 },
+    ...{ runId: 'benchmark', commit: null, bitDeciding: {}, fingerprint, datasetSha256: '0'.repeat(64) },
     ...{ tokensSeen: 0, createdAt: new Date().toISOString(), lockstepVersion: 'benchmark' },
   });
   const writtenMs = performance.now();

@@ -32,6 +32,7 @@ import { measureStream } from './tcp-stream.ts';
 import { compareTokenizing, type TokenizingFigures } from './tokenizing.ts';
 import { ensureTorch, type TorchEnvironment } from './torch-environment.ts';
 import { compareTraining, type TrainingFigures } from './training.ts';
+import { measureUpdate } from './update-cost.ts';
 import { createWorkload, type WorkloadOptions } from './workload.ts';
 
 const RESULTS = fileURLToPath(new URL('../../bench/results/', import.meta.url));
@@ -105,6 +106,7 @@ interface Findings {
   /** GB/s. */
   rawStream: Summary | null;
   memoryCopy: Summary | null;
+  updateNsPerParameter: number | null;
   tokenizing: TokenizingFigures | null;
   generation: GenerationFigures | null;
 }
@@ -151,6 +153,7 @@ async function bench(quick: boolean, jsonFile: string | null): Promise<void> {
       checkpoints: [],
       rawStream: null,
       memoryCopy: null,
+      updateNsPerParameter: null,
       tokenizing: null,
       generation: null,
     };
@@ -192,6 +195,7 @@ async function benchAllReduce(plan: Plan, findings: Findings, folder: string): P
   }
   findings.rawStream = await measureStream(STREAM_BYTES, STREAM_ROUNDS);
   findings.memoryCopy = measureCopy();
+  findings.updateNsPerParameter = measureUpdate();
   const limits = { stream: findings.rawStream, copy: findings.memoryCopy };
   for (const line of reportAllReduce(allReduce, limits, availableParallelism())) say(line);
 }

@@ -14,6 +14,7 @@ const keptSchema = z.object({
   startedAt: z.string(),
   machine: z.string(),
   loads: z.record(z.string(), z.object({ loadAverages: z.array(z.number()) }).nullable()),
+  updateNsPerParameter: z.number(),
   training: z.array(
     z.object({
       preset: z.string(),
@@ -31,7 +32,7 @@ const keptSchema = z.object({
       numRanks: z.int(),
       bytes: z.number(),
       transport: z.string(),
-      lockstep: z.object({ cpuP50: z.number() }),
+      lockstep: z.object({ cpuMin: z.number() }),
     }),
   ),
 });
@@ -74,7 +75,7 @@ export async function reportScaling(file: string): Promise<string[]> {
   const load = kept.loads.training?.loadAverages.map((average) => average.toFixed(1)).join(' ') ?? 'not told';
   return [
     `from ${kept.startedAt}, ${kept.machine}, load averages before ${load}`,
-    `a message costs ${costOf(constants.memory)} through memory and ${costOf(constants.sockets)} through sockets, in processor time of both ends`,
+    `a message costs ${costOf(constants.memory)} through memory and ${costOf(constants.sockets)} through sockets, in processor time of both ends; an update costs ${formatFigure(kept.updateNsPerParameter)} ns per parameter`,
     '',
     'the model against the runs of the same file, milliseconds per step',
     ...renderTable(
@@ -93,14 +94,20 @@ export async function reportScaling(file: string): Promise<string[]> {
         (model / ms).toFixed(2),
       ]),
     ),
-    ...SCENARIOS.flatMap((scenario) => ['', ...scenarioLines(constants, scenario)]),
+    ...SCENARIOS.flatMap((scenario) => [
+      '',
+      ...scenarioLines(constants, kept.updateNsPerParameter, scenario),
+    ]),
   ];
 }
 
-function scenarioLines(measured: Constants, scenario: (typeof SCENARIOS)[number]): string[] {
+function scenarioLines(
+  measured: Constants,
+  updateNs: number,
+  scenario: (typeof SCENARIOS)[number],
+): string[] {
   const { name, numParameters, slotMs, microBatches } = scenario;
-  // AdamW, upload and digest go over the vector.
-  const updateMs = (measured.updateMs * numParameters) / measured.numParameters;
+  const updateMs = (updateNs * numParameters) / 1e6;
   const constants = { ...measured, numParameters, slotMs, microBatches, updateMs };
   const columns = NETWORKS.flatMap((network) => [
     { network, twoLevels: false },
@@ -185,7 +192,10 @@ function constantsOf(kept: Kept, preset: string, file: string): Constants {
   };
 }
 
-/** From the smallest and the largest vector over two ranks, whose messages and bytes are known. */
+/**
+ * From the smallest and the largest vector over two ranks, whose messages and bytes are known; the least
+ * time of all iterations, as other load can only add to it.
+ */
 function costsOf(kept: Kept, transport: string, file: string): TransportCost {
   const runs = kept.allReduce
     .filter((run) => run.numRanks === 2 && run.transport === transport)
@@ -195,10 +205,10 @@ function costsOf(kept: Kept, transport: string, file: string): TransportCost {
     throw missing(file, `it holds no two sizes of all-reduce through ${transport}`);
   }
   // A vector of one block is one rank's: one fragment there, one finished piece back.
-  const messageMs = small.lockstep.cpuP50 / 2;
+  const messageMs = small.lockstep.cpuMin / 2;
   const pieces = Math.ceil(large.bytes / 2 / PRESETS.small.network.pieceBytes);
   // Each of the two ranks sends half of the vector twice.
   const bytes = 2 * large.bytes;
-  const byteMs = Math.max(0, large.lockstep.cpuP50 - 4 * pieces * messageMs) / bytes;
+  const byteMs = Math.max(0, large.lockstep.cpuMin - 4 * pieces * messageMs) / bytes;
   return { messageMs, byteMs };
 }
