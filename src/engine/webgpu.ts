@@ -54,9 +54,7 @@ export async function loadWebgpu({ device }: EngineOptions): Promise<LoadedBacke
     device: adapter.name,
     tf,
     warnings: adapter.isSoftware
-      ? [
-          `engine webgpu computes in software on ${adapter.name}: right, and far slower than any other engine`,
-        ]
+      ? [`engine webgpu computes in software on ${adapter.name}: right, and far slower than any other engine`]
       : [],
     readsWithinPass: false,
     tensorBytesMax: adapter.tensorBytesMax,
