@@ -4,15 +4,17 @@
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { HealthView, SeriesView } from '../../../src/dashboard/contract.ts';
 import { findChromium, openBrowser, openPage, WITHOUT_CHROMIUM } from '../../support/browser.ts';
 import { ask, type DashboardRun, startWithDashboard } from '../../support/dashboard-run.ts';
-import { preparedFolder, succeed } from '../../support/lockstep-command.ts';
+import { preparedFolder, run, succeed } from '../../support/lockstep-command.ts';
 import { committed, opened } from '../../support/telemetry-fixtures.ts';
 
 const LIMIT_MS = 180_000;
+const SHOTS = fileURLToPath(new URL('../../../test-output/dashboard/', import.meta.url));
 const SOON = { timeout: 30_000 };
 const LONG_RUN_STEPS = 100_000;
 const HOSTILE = '<script>document.title = "taken"</script> <img src=x onerror="document.title=1">';
@@ -172,6 +174,26 @@ describe.skipIf(!hasBrowser)('the dashboard of a folder', () => {
     const longest = await page.evaluate<number>('Math.max(0, ...window.longTasks)');
     console.log(`100,000 steps: longest task while the cursor crosses the chart ${longest.toFixed(0)} ms`);
     expect(longest).toBeLessThan(200);
+    expect(complaints).toEqual([]);
+  });
+
+  it("compares an early exit with the run's autoregressive twin", { timeout: LIMIT_MS }, async () => {
+    const args = ['--data', join(dir, 'data'), '--preset', 'tiny', '--steps', '2'];
+    await succeed(['train', '--run', join(dir, 'own'), ...args]);
+    const twin = join(dir, 'twin');
+    await succeed(['train', '--run', twin, ...args, '--set', 'objective.kind=autoregressive']);
+    const wrong = await run(['dashboard', twin, '--port', '0', '--twin', join(dir, 'own')]);
+    expect(wrong.code).toBe(1);
+    expect(wrong.stderr).toContain('objective.kind lplm: name a run that was trained with autoregressive');
+
+    const server = await serve('own', ['--twin', twin]);
+    const { page, complaints } = await pageOf(server);
+    await page.getByRole('link', { name: 'Playground' }).click();
+    await page.getByLabel('Exit threshold').fill('0.05');
+    await page.getByRole('button', { name: 'Generate' }).click();
+    await page.getByText(/its autoregressive twin .* times as long\.$/).waitFor({ timeout: 120_000 });
+    await page.locator('.exit-layers li').nth(1).waitFor(SOON);
+    await page.screenshot({ path: join(SHOTS, 'twin.png'), fullPage: true });
     expect(complaints).toEqual([]);
   });
 });
