@@ -52,10 +52,10 @@ describe('lockstep evaluate --hypotheses', () => {
   });
 
   it("takes WordNet's irregular forms into ROUGE's stems", { timeout: LIMIT_MS }, async () => {
-    write('were.txt', 'they were geese\n');
-    write('be.txt', 'they be goose\n');
+    write('were.txt', 'they were oxen\n');
+    write('be.txt', 'they be ox\n');
     for (const name of ['adj', 'adv']) write(`${name}.exc`, '');
-    write('noun.exc', 'geese goose\n');
+    write('noun.exc', 'oxen ox\n');
     const plain = ['evaluate', '--hypotheses', join(dir, 'were.txt'), ...target('be.txt')];
     const missing = await run([...plain, '--wordnet', dir]);
     expect(missing.stderr).toMatch(/DATA_MISSING: --wordnet .*verb\.exc cannot be read/);
@@ -77,9 +77,9 @@ describe('a mistake gets one line', () => {
       /CONFIG_INVALID: --threshold goes with runs with --source and --target/,
     ],
     [
-      'a folder that holds no run',
+      'a folder that holds no weights',
       () => ['evaluate', dir, '--source', join(dir, 'first.txt'), ...target('second.txt')],
-      /DATA_MISSING: .* holds no run/,
+      /DATA_MISSING: .* holds no weights: name a model folder/,
     ],
     ['nothing', () => ['evaluate'], /CONFIG_INVALID: name a run, or texts with --hypotheses and --target/],
     [
