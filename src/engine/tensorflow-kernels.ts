@@ -169,8 +169,9 @@ const KERNELS: Readonly<Record<keyof typeof FUSED_KERNELS, Kernel>> = {
   crossEntropy,
 };
 
-/** Registers the fused kernels; call once, after the backend has started. */
+/** Registers the fused kernels, once in a process however often an engine is loaded; after the backend has started. */
 export function registerTensorflowKernels(tf: typeof tfjs): void {
+  if (tf.getKernel(FUSED_KERNELS.gelu, 'tensorflow') !== undefined) return;
   const ops = new TensorflowOps(tf.backend() as unknown as OpsBackend);
   for (const [name, kernel] of Object.entries(KERNELS)) {
     tf.registerKernel({

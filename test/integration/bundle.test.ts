@@ -13,7 +13,7 @@ const BYTES_MAX = 60e6;
 const TOKEN = 'a-token-for-tests-of-some-length';
 
 describe('what a bundle keeps of a package', () => {
-  const linux = { platform: 'linux', arch: 'x64', abi: '115' };
+  const linux = { platform: 'linux', arch: 'x64' };
   it.each([
     ['dist/linux-x64/dawn.node', true],
     ['dist/linux-arm64/dawn.node', false],
@@ -22,8 +22,7 @@ describe('what a bundle keeps of a package', () => {
     ['build/linux/arm64/node/115/addon.node', false],
     ['build/win32/x64/node/115/addon.node', false],
     ['build/linux/x64/node/glibc-115-Release/addon.node', true],
-    ['build/linux/x64/node/glibc-127-Release/addon.node', false],
-    ['build/linux/x64/node/64/addon.node', false],
+    ['build/linux/x64/node/glibc-127-Release/addon.node', true],
     ['lib/115/index.js', true],
     ['lib/arm-wrestling.js', true],
   ])('%s on Linux x64: %s', (path, kept) => expect(isForTarget(path, linux)).toBe(kept));
@@ -60,7 +59,7 @@ describe('lockstep bundle', () => {
   afterAll(() => {
     remove();
     if (folder !== '') rmSync(join(folder, '..'), { recursive: true, force: true });
-  });
+  }, LIMIT_MS);
 
   it('is below 60 MB, with checksums that hold', () => {
     expect(statSync(archive()).size).toBeLessThan(BYTES_MAX);
@@ -97,15 +96,16 @@ describe('lockstep bundle', () => {
       const coordinator = start(['coordinator', ...places, ...settings], { env: { LOCKSTEP_TOKEN: TOKEN } });
       const endpoint = await endpointOf(coordinator);
       // Without --data: it fetches what it needs from the coordinator.
-      const worker = new Promise<number | null>((resolve) => {
+      const worker = new Promise<void>((resolve, reject) => {
         const args = ['worker', '--coordinator', endpoint, '--name', 'portable'];
-        execFile(join(folder, 'lockstep'), args, { env: bare(), cwd: '/' }, (error) =>
-          resolve(error === null ? 0 : Number(error.code)),
-        );
+        execFile(join(folder, 'lockstep'), args, { env: bare(), cwd: '/' }, (error, _, stderr) => {
+          if (error === null) resolve();
+          else reject(new Error(stderr));
+        });
       });
-      const { code, stderr } = await coordinator.finished;
+      // Whichever ends badly says so at once: without its worker the coordinator would wait for ever.
+      const [{ code, stderr }] = await Promise.all([coordinator.finished, worker]);
       expect(code, stderr).toBe(0);
-      expect(await worker).toBe(0);
       const slots = recordsOf(runDir).flatMap((record) => (record.slots ?? []) as { worker: string }[]);
       expect(slots.map(({ worker: name }) => name)).toEqual(Array(4).fill('portable'));
     } finally {

@@ -54,7 +54,7 @@ export async function stageBundle(root: string, name: string): Promise<Staged> {
   await putFolder(join(root, 'dist'), join(app, 'dist'), (path) => !path.endsWith('.map'));
   await put(join(root, 'package.json'), join(app, 'package.json'));
   const packages = await closure(root);
-  const target = { platform: process.platform, arch: process.arch, abi: process.versions.modules };
+  const target = { platform: process.platform, arch: process.arch };
   const modules = await realpath(join(root, 'node_modules'));
   for (const [source, { name: packageName, main }] of packages) {
     const place = join(app, 'node_modules', relative(modules, source));

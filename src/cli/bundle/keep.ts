@@ -6,18 +6,15 @@ const ARCHITECTURES = ['x64', 'arm64', 'arm', 'ia32', 's390x', 'ppc64', 'univers
 export interface Target {
   readonly platform: string;
   readonly arch: string;
-  /** Of Node's binary interface, as `process.versions.modules`. */
-  readonly abi: string;
 }
 
-/** @param path of a file, from its package's folder, with `/` */
-export function isForTarget(path: string, { platform, arch, abi }: Target): boolean {
+/**
+ * Builds for other versions of Node stay: zeromq's are of the stable interface, and on a host with an older C library one
+ * made for an older Node is the one that loads.
+ * @param path of a file, from its package's folder, with `/`
+ */
+export function isForTarget(path: string, { platform, arch }: Target): boolean {
   return path.split('/').every((part) => {
-    // `115`, or `glibc-115-Release`: a build for one version of Node.
-    const builtFor = path.endsWith('.node')
-      ? /^(?:[a-z]+-)?(\d{2,3})(?:-Release)?$/.exec(part)?.[1]
-      : undefined;
-    if (builtFor !== undefined && builtFor !== abi) return false;
     const words = part.split('-');
     const named = words.find((word) => PLATFORMS.includes(word));
     if (named !== undefined && named !== platform) return false;
