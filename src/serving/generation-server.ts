@@ -9,8 +9,8 @@
  */
 import Fastify, { type FastifyInstance, type FastifyReply } from 'fastify';
 import { z } from 'zod';
-import { LockstepError, messageOf, systemCodeOf } from '../base/index.ts';
-import { Guard, isLoopback } from '../dashboard/index.ts';
+import { LockstepError, systemCodeOf } from '../base/index.ts';
+import { Guard, isLoopback, requestMessageOf, requestStatusOf } from '../dashboard/index.ts';
 import { generationDefaults, generationOptionsSchema } from '../generation/index.ts';
 import { GenerationService, LineFullError, type ServiceOptions } from './generation-service.ts';
 
@@ -85,7 +85,7 @@ function addRoutes(app: FastifyInstance, service: GenerationService, guard: Guar
   app.setNotFoundHandler((_request, reply) => refuse(reply, 404, 'there is POST /generate and GET /healthz'));
   app.setErrorHandler((error, _request, reply) => {
     if (error instanceof LineFullError) reply.header('retry-after', '1');
-    return refuse(reply, statusOf(error, service), messageFor(error));
+    return refuse(reply, statusOf(error, service), requestMessageOf(error));
   });
   app.get('/healthz', (_request, reply) => {
     const { trouble } = service;
@@ -104,17 +104,8 @@ function refuse(reply: FastifyReply, status: number, error: string): FastifyRepl
 }
 
 function statusOf(error: unknown, service: GenerationService): number {
-  if (error instanceof z.ZodError) return 400;
+  if (error instanceof z.ZodError) return requestStatusOf(error);
   if (error instanceof LineFullError || service.trouble !== null) return 503;
   if (error instanceof LockstepError) return error.code === 'CONFIG_INVALID' ? 400 : 500;
-  if (error instanceof Error && 'statusCode' in error && typeof error.statusCode === 'number') {
-    return error.statusCode;
-  }
-  return 500;
-}
-
-function messageFor(error: unknown): string {
-  if (!(error instanceof z.ZodError)) return messageOf(error);
-  const issue = error.issues[0];
-  return `${issue?.path.join('.') || 'the request'}: ${issue?.message}`;
+  return requestStatusOf(error);
 }

@@ -6,7 +6,6 @@ import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import staticFiles from '@fastify/static';
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
-import { z } from 'zod';
 import { LockstepError, messageOf, systemCodeOf } from '../../base/index.ts';
 import type { ErrorView, HealthView, SessionView } from '../contract.ts';
 import { sessionRequestSchema } from '../contract.ts';
@@ -17,6 +16,7 @@ import { EventHub } from './event-hub.ts';
 import type { DashboardOptions } from './parts.ts';
 import { addPlaygroundRoutes, PlaygroundDesk } from './playground-routes.ts';
 import { RunMetrics } from './prometheus.ts';
+import { requestMessageOf, requestStatusOf } from './request-errors.ts';
 import { addRunRoutes } from './run-routes.ts';
 import { COMMON_HEADERS, Guard, isLoopback, PAGE_POLICY } from './security.ts';
 import { Views } from './views.ts';
@@ -116,7 +116,7 @@ function addDoor(app: FastifyInstance, guard: Guard): void {
     return payload;
   });
   app.setNotFoundHandler((request, reply) => refuse(reply, 404, `there is nothing at ${pathOf(request)}`));
-  app.setErrorHandler((error, _request, reply) => refuse(reply, statusOf(error), messageFor(error)));
+  app.setErrorHandler((error, _request, reply) => refuse(reply, statusOf(error), requestMessageOf(error)));
 }
 
 /** Everything but the page's own files, which hold nothing of the run. */
@@ -135,18 +135,8 @@ function refuse(reply: FastifyReply, status: number, error: string): FastifyRepl
 }
 
 function statusOf(error: unknown): number {
-  if (error instanceof z.ZodError) return 400;
   if (error instanceof LockstepError) return error.code === 'ENGINE_UNAVAILABLE' ? 503 : 409;
-  if (error instanceof Error && 'statusCode' in error && typeof error.statusCode === 'number') {
-    return error.statusCode;
-  }
-  return 500;
-}
-
-function messageFor(error: unknown): string {
-  if (!(error instanceof z.ZodError)) return messageOf(error);
-  const issue = error.issues[0];
-  return `${issue?.path.join('.') || 'the request'}: ${issue?.message}`;
+  return requestStatusOf(error);
 }
 
 function addSession(app: FastifyInstance, guard: Guard, version: string): void {
