@@ -6,29 +6,7 @@
  * handed out; what is kept is the caller's, until `release` or `tensor`.
  */
 import type * as tfjs from '@tensorflow/tfjs';
-
-interface Attribute {
-  readonly name: string;
-  readonly type: number;
-  readonly value: boolean | number;
-}
-
-/** The part of the Node binding used here. */
-interface Binding {
-  readonly TF_FLOAT: number;
-  readonly TF_INT32: number;
-  readonly TF_ATTR_TYPE: number;
-  readonly TF_ATTR_BOOL: number;
-  readonly TF_ATTR_INT: number;
-  createTensor(shape: readonly number[], dtype: number, values: Float32Array | Int32Array): number;
-  deleteTensor(id: number): void;
-  executeOp(
-    name: string,
-    attributes: readonly Attribute[],
-    inputs: readonly number[],
-    numOutputs: number,
-  ): readonly { readonly id: number; readonly shape: number[]; readonly dtype: number }[];
-}
+import type { Attribute, Binding } from './binding.ts';
 
 /** The part of the Node backend used here; its own types declare it private. */
 export interface OpsBackend {
@@ -56,6 +34,7 @@ export class TensorflowOps {
   readonly #shaped: readonly Attribute[];
   readonly #scalars = new Map<number, Value>();
   readonly #vectors = new Map<string, Value>();
+  readonly #axes = new Map<number, Value>();
 
   constructor(backend: OpsBackend) {
     const { binding } = backend;
@@ -175,13 +154,13 @@ export class TensorflowOps {
   reshape(x: Value, shape: readonly number[]): Value {
     return this.#run('Reshape', this.#shaped, x, this.indices(Int32Array.from(shape)));
   }
-  /** Rows of `x` by int32 indices. */
-  gather(x: Value, index: Value): Value {
-    return this.#run('GatherV2', this.#indexed, x, index, this.#scalarInt32());
+  /** Slices of `x` along an axis by int32 indices. */
+  gather(x: Value, index: Value, axis = 0): Value {
+    return this.#run('GatherV2', this.#indexed, x, index, this.#axis(axis));
   }
-  /** x[index] -= change, in place: a kept `x` is changed, whatever shares its memory too. */
-  subtractInPlace(x: Value, index: Value, change: Value): void {
-    this.release(this.keep(this.#run('InplaceSub', this.#float, x, index, change)));
+  /** `x` less `change` in the rows of `index`, in place: nothing else may read `x`, nor what shares its memory. */
+  subtractInPlace(x: Value, index: Value, change: Value): Value {
+    return this.#run('InplaceSub', this.#float, x, index, change);
   }
 
   /** Made once and kept for ever. */
@@ -215,13 +194,13 @@ export class TensorflowOps {
     return vector;
   }
 
-  #scalarInt32(): Value {
-    let zero = this.#vectors.get('');
-    if (zero === undefined) {
-      zero = this.keep(this.indices(Int32Array.of(0), []));
-      this.#vectors.set('', zero);
+  #axis(axis: number): Value {
+    let scalar = this.#axes.get(axis);
+    if (scalar === undefined) {
+      scalar = this.keep(this.indices(Int32Array.of(axis), []));
+      this.#axes.set(axis, scalar);
     }
-    return zero;
+    return scalar;
   }
 
   #run(name: string, attributes: readonly Attribute[], ...inputs: readonly Value[]): Value {
