@@ -8,11 +8,12 @@
  */
 import type * as tfjs from '@tensorflow/tfjs';
 import { FUSED_KERNELS } from '../../base/index.ts';
+import { attendedNorm, feedForwardNorm, head, keysAndValues } from './inference-kernels.ts';
 import { type OpsBackend, TensorflowOps, type Value } from './ops.ts';
 
-type Inputs = Readonly<Record<string, tfjs.TensorInfo>>;
+export type Inputs = Readonly<Record<string, tfjs.TensorInfo>>;
 type Attributes = Readonly<Record<string, number>>;
-type Kernel = (ops: TensorflowOps, inputs: Inputs, attributes: Attributes) => tfjs.Tensor[];
+export type Kernel = (ops: TensorflowOps, inputs: Inputs, attributes: Attributes) => tfjs.Tensor[];
 
 /** [B, rows, H, E] and [B, H, rows, E] to each other. */
 const SWAP_MIDDLE = [0, 2, 1, 3];
@@ -168,6 +169,10 @@ const KERNELS: Readonly<Record<keyof typeof FUSED_KERNELS, Kernel>> = {
   attention,
   attentionGradient,
   crossEntropy,
+  keysAndValues,
+  attendedNorm,
+  feedForwardNorm,
+  head,
 };
 
 /** Registers the fused kernels, once in a process however often an engine is loaded; after the backend has started. */

@@ -30,6 +30,9 @@ export class TensorflowOps {
   readonly #matMul: readonly (readonly Attribute[])[];
   readonly #batchMatMul: readonly (readonly Attribute[])[];
   readonly #indexed: readonly Attribute[];
+  readonly #place: readonly Attribute[];
+  readonly #toFloat: readonly Attribute[];
+  readonly #sliced: readonly Attribute[];
   readonly #transposed: readonly Attribute[];
   readonly #shaped: readonly Attribute[];
   readonly #scalars = new Map<number, Value>();
@@ -52,6 +55,9 @@ export class TensorflowOps {
     const pairs = [0, 1, 2, 3].map((index) => [index >= 2, index % 2 === 1] as const);
     this.#matMul = pairs.map(([a, b]) => [float, flag('transpose_a', a), flag('transpose_b', b)]);
     this.#batchMatMul = pairs.map(([a, b]) => [float, flag('adj_x', a), flag('adj_y', b)]);
+    this.#place = [float, type('Tidx', binding.TF_INT32), type('output_type', binding.TF_INT32)];
+    this.#toFloat = [type('SrcT', binding.TF_INT32), type('DstT', binding.TF_FLOAT), flag('Truncate', false)];
+    this.#sliced = [float, type('Index', binding.TF_INT32)];
     this.#transposed = [float, type('Tperm', binding.TF_INT32)];
     this.#shaped = [float, type('Tshape', binding.TF_INT32)];
     this.#indexed = [
@@ -136,6 +142,13 @@ export class TensorflowOps {
   rowMean(x: Value): Value {
     return this.#run('Mean', this.#reduction[1]!, x, this.#vector([-1]));
   }
+  rowMax(x: Value): Value {
+    return this.#run('Max', this.#reduction[1]!, x, this.#vector([-1]));
+  }
+  /** The place of the largest of each row, as a float, [N] of [N, V]. */
+  rowArgMax(x: Value): Value {
+    return this.#run('Cast', this.#toFloat, this.#run('ArgMax', this.#place, x, this.#axis(-1)));
+  }
   /** Of a vector. */
   sum(x: Value): Value {
     return this.#run('Sum', this.#reduction[0]!, x, this.#vector([0]));
@@ -153,6 +166,17 @@ export class TensorflowOps {
   /** Shares the memory of `x`. */
   reshape(x: Value, shape: readonly number[]): Value {
     return this.#run('Reshape', this.#shaped, x, this.indices(Int32Array.from(shape)));
+  }
+  /** Of a tensor of any rank. */
+  slice(x: Value, begin: readonly number[], size: readonly number[]): Value {
+    const [first, sizes] = [this.indices(Int32Array.from(begin)), this.indices(Int32Array.from(size))];
+    return this.#run('Slice', this.#sliced, x, first, sizes);
+  }
+  /** Vectors of one length as the rows of a matrix. */
+  pack(...rows: readonly Value[]): Value {
+    const { TF_ATTR_INT } = this.#binding;
+    const count = { name: 'N', type: TF_ATTR_INT, value: rows.length };
+    return this.#run('Pack', [count, ...this.#float, { name: 'axis', type: TF_ATTR_INT, value: 0 }], ...rows);
   }
   /** Slices of `x` along an axis by int32 indices. */
   gather(x: Value, index: Value, axis = 0): Value {
