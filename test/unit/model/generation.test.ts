@@ -22,6 +22,7 @@ const MODEL = { ...MINI_MODEL, concatHead: true };
 const DEFAULTS: DecodingOptions = {
   exit: 'hard',
   threshold: 1,
+  quorum: 1,
   confidence: 'full',
   targetLength: 9,
   beams: 1,
@@ -103,6 +104,28 @@ describe('parallel decoding', () => {
     // What is compared has exits at every layer, and sequences that end.
     expect([...layersSeen].sort()).toEqual([0, 1, 2]);
     expect(ends).toBeGreaterThan(5);
+  });
+
+  test('lets the last few of a sequence leave with the others, by its definition', async () => {
+    const quorums = [1, 0.9, 0.8, 0.6, 0];
+    const computed = quorums.map(() => 0);
+    for (const seed of [4, 5, 6]) {
+      const flat = parametersWithEnds(seed);
+      const naive = new NaiveGeneration(MODEL, flat);
+      const model = modelOf(flat);
+      for (const [place, quorum] of quorums.entries()) {
+        const { sequences, slotLayers } = await decode(model, SOURCES, { threshold: 0.8, quorum });
+        const twins = SOURCES.map((source) => naive.hard(source, DEFAULTS.targetLength, 0.8, null, quorum));
+        sequences.forEach((sequence, row) => {
+          expectSame(sequence, twins[row]!);
+        });
+        expect(slotLayers).toBe(twins.reduce((sum, twin) => sum + twin.slotLayers, 0));
+        computed[place]! += slotLayers;
+      }
+      model.dispose();
+    }
+    expect(computed).toEqual([...computed].sort((a, b) => b - a));
+    expect(new Set(computed).size).toBeGreaterThan(3);
   });
 
   test('tests the shortlist that it says, and reads the tokens from the whole vocabulary', async () => {
