@@ -1,7 +1,7 @@
 /** Generation against its plain twin: exits, ends, cached and beam decoding; nothing is left behind. */
 import { beforeAll, describe, expect, test } from 'vitest';
-import type { ObjectiveKind } from '../../../src/config/index.ts';
-import { loadEngine } from '../../../src/engine/index.ts';
+import type { EngineName, ObjectiveKind } from '../../../src/config/index.ts';
+import { loadEngine, probeEngines } from '../../../src/engine/index.ts';
 import type { Tf } from '../../../src/model/differentiable.ts';
 import {
   createGenerationModel,
@@ -13,10 +13,17 @@ import {
 import { initialParameters, MINI_MODEL, SPECIAL_IDS } from '../../support/model-fixtures.ts';
 import { NaiveGeneration, type NaiveSequence } from '../../support/naive-generation.ts';
 
+/** Not webgpu, whose software driver is too slow for all of this. tensorflow brings fused kernels, wasm composes core ops. */
+const engines = (await probeEngines())
+  .filter(({ name, available }) => available && name !== 'webgpu')
+  .map(({ name }) => name);
 let tf: Tf;
-beforeAll(async () => {
-  ({ tf } = await loadEngine('wasm', { threads: 1 }));
-});
+// In this process they share one tfjs, whose backend is then switched.
+for (const name of engines) ({ tf } = await loadEngine(name, { threads: 1 }));
+const onEachEngine = describe.each(engines.map((name) => [name] as const));
+const useEngine = async (name: EngineName) => {
+  await tf.setBackend(name);
+};
 
 const MODEL = { ...MINI_MODEL, concatHead: true };
 const DEFAULTS: DecodingOptions = {
@@ -81,7 +88,9 @@ function expectSame(actual: DecodedSequence, expected: NaiveSequence): void {
   });
 }
 
-describe('parallel decoding', () => {
+onEachEngine('parallel decoding, engine %s', (engine) => {
+  beforeAll(() => useEngine(engine));
+
   test('by hard exit is what computing everything and selecting gives', async () => {
     const layersSeen = new Set<number>();
     let ends = 0;
@@ -196,7 +205,9 @@ describe('parallel decoding', () => {
   });
 });
 
-describe('autoregressive decoding', () => {
+onEachEngine('autoregressive decoding, engine %s', (engine) => {
+  beforeAll(() => useEngine(engine));
+
   const options = { exit: 'full' };
 
   test('with caches gives the tokens of decoding anew each time', async () => {
@@ -259,7 +270,9 @@ describe('autoregressive decoding', () => {
   });
 });
 
-describe('the generation model', () => {
+onEachEngine('the generation model, engine %s', (engine) => {
+  beforeAll(() => useEngine(engine));
+
   test('says the same twice and leaves no tensor behind', async () => {
     const before = tf.memory().numTensors;
     for (const kind of ['lplm', 'autoregressive'] as const) {
