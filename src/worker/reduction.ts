@@ -3,8 +3,8 @@
  * frames and sums over shared memory. Runs in the comm thread.
  *
  * Each range is passed over once: read, digested, added up, measured and written while it is in cache.
- * Fragments are only read. The reduced vector, and what peers of this host read in this worker's
- * memory, stay valid because nothing writes them again before every member has voted.
+ * Fragments are only read. They and the reduced vector, which peers of this host read where they are,
+ * stay valid because nothing writes them again before every member has voted.
  */
 import { assert, unreachable } from '../base/index.ts';
 import {
@@ -16,7 +16,8 @@ import {
 } from '../collective/index.ts';
 import { BLOCK_FLOATS, combineDigests, numBlocks, type SumTree } from '../kernels/index.ts';
 import type { PeerFrame } from '../net/index.ts';
-import { damagedIn, HeldFrames, isReceived, sinkInto } from './held-frames.ts';
+import type { GradientHeader, MemberAddress } from '../protocol/index.ts';
+import { damagedIn, HeldFrames, isReceived } from './held-frames.ts';
 import { type OutgoingContext, OutgoingFrames } from './outgoing-frames.ts';
 import type { SharedFragment, SharedGradient } from './thread-messages.ts';
 
@@ -39,8 +40,6 @@ export class Reduction {
   readonly #fragments: ReadonlyMap<number, SharedFragment>;
   readonly #frames: HeldFrames;
   readonly #outgoing: OutgoingFrames;
-  /** Fragments that go through memory and are still to be laid there. */
-  readonly #toLay: Extract<AllReduceEffect, { type: 'sendFragment' }>[] = [];
   readonly #blockDigests: BigUint64Array;
   /** Digests of this rank's own pieces, by offset: one computation for all peers. */
   readonly #pieceDigests = new Map<number, string>();
@@ -87,37 +86,43 @@ export class Reduction {
   }
 
   /** Resolves when this rank has sent its fragments, as far as sockets take them. */
-  async start(): Promise<void> {
-    await this.#enter(() => ({ type: 'started' }));
-    for (let next = this.#toLay.shift(); next !== undefined; next = this.#toLay.shift()) {
-      if (this.#aborted) return;
-      this.#outgoing.sendFragment(next);
-      // What has arrived meanwhile comes between: the ranks go through the vector side by side.
-      await nextTurn();
-    }
+  start(): Promise<void> {
+    return this.#enter(() => ({ type: 'started' }));
   }
 
   /** Takes a frame of this attempt; resolves when what followed from it is done. */
   accept({ header, payload }: PeerFrame): Promise<void> {
-    const { order, peerMemories, onRejected } = this.#context;
+    const { order, onRejected } = this.#context;
     const member = order.members[header.rank];
     if (member?.incarnation !== header.incarnation) {
       onRejected(`rank ${header.rank} is not the sender's`);
       return Promise.resolve();
     }
     return this.#enter(() => {
-      const bytes = payload ?? peerMemories.of(member);
-      if (bytes === null) {
+      const floats = payload ?? this.#inMemoryOf(member, header);
+      if (floats === null) {
         this.#fail(`a frame from ${member.worker} lies in memory that is out of reach here`);
         return { type: 'aborted' };
       }
-      const frame = this.#frames.take(header, bytes, member.worker);
+      const frame = this.#frames.take(header, floats, member.worker);
       const { rank: from, offset, length, first, count } = header;
       const arrival = { from, offset, length, frame };
       return header.type === 'fragment'
         ? { type: 'fragmentArrived', ...arrival, node: { first, count } }
         : { type: 'reducedArrived', ...arrival };
     });
+  }
+
+  /** The floats of a frame whose sender left them in its memory; null if they cannot be read. */
+  #inMemoryOf(member: MemberAddress, { offset, length, memoryAt }: GradientHeader): Float32Array | null {
+    const { peerMemories, state } = this.#context;
+    const memory = peerMemories.of(member);
+    if (memory === null || memoryAt === null) return null;
+    try {
+      return memory.vectorAt(memoryAt - offset * 4, state.reduced.length).subarray(offset, offset + length);
+    } catch {
+      return null;
+    }
   }
 
   /** Stops at once; frames under way are void. */
@@ -146,8 +151,7 @@ export class Reduction {
   #carryOut(effect: AllReduceEffect): void {
     switch (effect.type) {
       case 'sendFragment':
-        if (this.#outgoing.readsMemory(effect.to)) this.#toLay.push(effect);
-        else this.#outgoing.sendFragment(effect);
+        this.#outgoing.sendFragment(effect);
         return;
       case 'sendReduced':
         this.#outgoing.sendReduced(effect, this.#pieceDigests.get(effect.offset)!);
@@ -202,13 +206,11 @@ export class Reduction {
   #finishPiece(tree: SumTree, offset: number, length: number): void {
     const { state, kernels } = this.#context;
     const isOwn = offset >= this.#ownShard.first && offset < this.#ownShard.end;
-    const forPeers = isOwn ? this.#outgoing.sinkFor(offset) : null;
-    const inPlace = sinkInto(state.reduced.subarray(offset, offset + length));
     const firstBlock = offset / BLOCK_FLOATS;
     kernels.sumTree(
       // The digests of a range that arrived whole are those of the result.
       isReceived(tree) ? { ...tree, blockDigests: null } : tree,
-      forPeers === null ? [inPlace] : [inPlace, forPeers],
+      state.reduced.subarray(offset, offset + length),
       { blockDigests: this.#blockDigests, blockSums: state.blockSums, firstBlock },
     );
     const blockDigests = this.#blockDigests.subarray(firstBlock, firstBlock + numBlocks(length));
