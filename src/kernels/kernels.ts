@@ -54,8 +54,11 @@ export interface Kernels {
   digestBlocks(data: Float32Array, blockDigests: BigUint64Array, firstBlock: number): void;
   /** Likewise the sum of squares of each block; not finite if an element is not. */
   sumOfSquares(data: Float32Array, blockSums: Float64Array, firstBlock: number): void;
-  /** One AdamW update of a range of the vector; the result does not depend on how the vector is cut. */
-  adamw(vectors: AdamwVectors, scalars: AdamwScalars): void;
+  /**
+   * One AdamW update of a range of the vector; the result does not depend on how the vector is cut.
+   * `blockDigests` takes the digests of the new parameters, from the first on; null where nobody asks.
+   */
+  adamw(vectors: AdamwVectors, scalars: AdamwScalars, blockDigests: BigUint64Array | null): void;
   /**
    * Fills `target` with a dropout mask: 0 with probability q and 1 / (1 - q) otherwise, q being `rate`
    * rounded to a multiple of 2^-16 (and below 1), so that the mask's mean is exactly 1.
@@ -160,8 +163,9 @@ class WasmKernels implements Kernels {
     this.sumTree({ source: data, blockDigests: null }, null, { blockDigests: null, blockSums, firstBlock });
   }
 
-  adamw(vectors: AdamwVectors, scalars: AdamwScalars): void {
+  adamw(vectors: AdamwVectors, scalars: AdamwScalars, blockDigests: BigUint64Array | null): void {
     const { parameters, gradient, firstMoment, secondMoment } = vectors;
+    if (blockDigests !== null) assertRoom(parameters, blockDigests.length);
     for (const other of [gradient, firstMoment, secondMoment]) assertOperands(parameters, other);
     for (let begin = 0; begin < parameters.length; begin += PIECE_FLOATS) {
       const floats = this.#load(FIRST, parameters, begin);
@@ -185,6 +189,8 @@ class WasmKernels implements Kernels {
         scalars.weightDecay,
         scalars.learningRate,
       );
+      this.#zeroTail(FIRST, floats);
+      this.#measure(FIRST, begin, floats, { blockDigests, blockSums: null, firstBlock: 0 });
       this.#store(FIRST, parameters, begin, floats);
       this.#store(THIRD, firstMoment, begin, floats);
       this.#store(FOURTH, secondMoment, begin, floats);
@@ -216,13 +222,18 @@ class WasmKernels implements Kernels {
     target.set(this.#floats.subarray(at / 4, at / 4 + floats), begin);
   }
 
+  /** Digests and sums go over whole vectors: what is beyond the data must not count. */
+  #zeroTail(at: number, floats: number): void {
+    this.#floats.fill(0, at / 4 + floats, at / 4 + roundUp(floats, 8));
+  }
+
   /** Leaves the piece of the tree's value that starts at `begin` at `at`, zeroed to whole vectors. */
   #evaluate(tree: SumTree, at: number, begin: number, floats: number): void {
     if ('source' in tree) {
       const { source, blockDigests } = tree;
       assert(source.length >= begin + floats, 'operands of one length');
       this.#load(at, source, begin);
-      this.#floats.fill(0, at / 4 + floats, at / 4 + roundUp(floats, 8));
+      this.#zeroTail(at, floats);
       this.#measure(at, begin, floats, { blockDigests, blockSums: null, firstBlock: 0 });
       return;
     }

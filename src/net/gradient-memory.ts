@@ -5,14 +5,14 @@
  * alone, and gone with its owner and all who have mapped it, however they end.
  *
  * Nothing here tells when a range may be read or written again; that follows from the protocol. Vectors
- * are never given back before the process ends: a peer may be reading them.
+ * are never given back before the process ends: a peer or another thread may be reading them.
  */
 import { randomUUID } from 'node:crypto';
 import { closeSync, fstatSync, openSync, readFileSync, readlinkSync, statfsSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { messageOf } from '../base/index.ts';
 import type { MemberAddress, MemoryAddress } from '../protocol/index.ts';
-import { canMap, map, reserve, unmap, viewOf } from './memory-map.ts';
+import { canMap, map, mapPrivate, reserve, unmap, viewOf } from './memory-map.ts';
 
 const FOLDER = '/dev/shm';
 /** Of tmpfs: statfs(2). */
@@ -25,14 +25,14 @@ export type LentVector = Float32Array | MappedVector;
 
 interface MappedVector {
   readonly address: bigint;
-  /** The byte of the file at which it begins. */
-  readonly at: number;
+  /** The byte of the file at which it begins; null when it is the process's alone. */
+  readonly at: number | null;
   readonly floats: number;
 }
 
 /** A worker's own memory, as one of its threads sees it. */
 export class GradientMemory {
-  /** Null where the system has no such memory: then vectors are this process's alone, and everything goes through sockets. */
+  /** Null where the system has no such memory: then vectors are this process's alone, and all goes through sockets. */
   readonly address: MemoryAddress | null;
   readonly #vectors = new Map<ArrayBufferLike, MappedVector>();
   readonly #byAddress = new Map<bigint, Float32Array>();
@@ -84,7 +84,13 @@ export class GradientMemory {
         this.#isFull = true;
       }
     }
-    return new Float32Array(new SharedArrayBuffer(floats * 4));
+    return this.allocatePrivate(floats);
+  }
+
+  /** A vector of zeros that all threads of this process can see. */
+  allocatePrivate(floats: number): Float32Array {
+    if (!canMap()) return new Float32Array(new SharedArrayBuffer(floats * 4));
+    return this.borrow({ address: mapPrivate(floats * 4), at: null, floats });
   }
 
   /** What to tell another thread of a vector from `allocate` or `borrow`. */
@@ -106,7 +112,7 @@ export class GradientMemory {
   /** The byte of this memory at which a part of a vector lies; null for one that peers cannot read. */
   positionOf(values: Float32Array): number | null {
     const vector = this.#vectors.get(values.buffer);
-    return vector === undefined ? null : vector.at + values.byteOffset;
+    return vector === undefined || vector.at === null ? null : vector.at + values.byteOffset;
   }
 }
 

@@ -160,7 +160,13 @@ export class CommThread {
       case 'prepared':
         this.#replica = {
           ...message,
-          state: { ...message.state, reduced: this.#memory.borrow(message.state.reduced) },
+          state: {
+            parameters: this.#memory.borrow(message.state.parameters),
+            firstMoment: this.#memory.borrow(message.state.firstMoment),
+            secondMoment: this.#memory.borrow(message.state.secondMoment),
+            reduced: this.#memory.borrow(message.state.reduced),
+            blockSums: message.state.blockSums,
+          },
         };
         this.#setAside = new SetAside(this.#replica.state);
         this.#post({ type: 'computePrepared', backlogMax: this.#setAside.capacity });

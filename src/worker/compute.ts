@@ -195,7 +195,14 @@ export class ComputeThread {
     const { model, engine, state } = this.#ready();
     const { layout } = model;
     const { device, version: engineVersion } = engine;
-    const lent = { ...state, reduced: this.#memory.lend(state.reduced) };
+    const memory = this.#memory;
+    const lent = {
+      parameters: memory.lend(state.parameters),
+      firstMoment: memory.lend(state.firstMoment),
+      secondMoment: memory.lend(state.secondMoment),
+      reduced: memory.lend(state.reduced),
+      blockSums: state.blockSums,
+    };
     this.#reply({ type: 'prepared', layout, device, engineVersion, state: lent, held: this.#held });
   }
 
@@ -214,7 +221,7 @@ export class ComputeThread {
     });
     requireFitting(engine, config, model.layout);
     const floats = layoutSize(model.layout);
-    const vector = () => new Float32Array(new SharedArrayBuffer(floats * 4));
+    const vector = () => this.#memory.allocatePrivate(floats);
     return {
       config,
       engine,
@@ -364,7 +371,7 @@ export class ComputeThread {
   }
 
   #apply({ step, tokens, learningRate, gradient }: Extract<ToCompute, { type: 'apply' }>): void {
-    const { config, kernels, model, state, fragments } = this.#ready();
+    const { config, kernels, model, state, fragments, blockDigests } = this.#ready();
     assert(this.#held?.step === step - 1, `step ${step} follows the one that is held`);
     const startMs = performance.now();
     // Until all of it is done the vectors are no step's.
@@ -376,10 +383,10 @@ export class ComputeThread {
     const scalars = adamwScalars(config.optimizer, { step, learningRate, gradientScale });
     const { parameters, firstMoment, secondMoment } = state;
     const reduced = this.#memory.borrow(gradient.reduced);
-    kernels.adamw({ parameters, gradient: reduced, firstMoment, secondMoment }, scalars);
+    kernels.adamw({ parameters, gradient: reduced, firstMoment, secondMoment }, scalars, blockDigests);
     fragments.clear();
     model.setParameters(parameters);
-    const parametersDigest = this.#digestParameters();
+    const parametersDigest = combineDigests(blockDigests);
     this.#held = { step, parametersDigest };
     this.#reply({ type: 'applied', step, parametersDigest, milliseconds: performance.now() - startMs });
   }

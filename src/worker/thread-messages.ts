@@ -35,10 +35,10 @@ export interface SharedGradient {
   readonly blockSums: Float64Array;
 }
 
-/** The same as they are told to the other thread: see GradientMemory. */
-export type LentFragment = Omit<SharedFragment, 'value'> & { readonly value: LentVector };
-export type LentGradient = Omit<SharedGradient, 'reduced'> & { readonly reduced: LentVector };
-export type LentState = Omit<SharedState, 'reduced'> & LentGradient;
+/** The same as it is told to the other thread: see GradientMemory. */
+export type Lent<Shared> = {
+  readonly [Key in keyof Shared]: Shared[Key] extends Float32Array ? LentVector : Shared[Key];
+};
 
 export type ToCompute =
   /** Once for each comm thread; what was prepared before is kept if it is the same. */
@@ -72,7 +72,7 @@ export type ToCompute =
       readonly step: number;
       readonly tokens: number;
       readonly learningRate: number;
-      readonly gradient: LentGradient;
+      readonly gradient: Lent<SharedGradient>;
     }
   /** The step is over without an update. */
   | { readonly type: 'skip'; readonly step: number };
@@ -83,7 +83,7 @@ export type FromCompute =
       readonly layout: ParameterLayout;
       readonly device: string;
       readonly engineVersion: string;
-      readonly state: LentState;
+      readonly state: Lent<SharedState>;
       /** What it holds from before, when it was prepared for another comm thread. */
       readonly held: { readonly step: number; readonly parametersDigest: string } | null;
     }
@@ -93,7 +93,7 @@ export type FromCompute =
       readonly job: string;
       readonly result: SlotResult;
       /** All fragments held, this slot's among them. */
-      readonly fragments: readonly LentFragment[];
+      readonly fragments: readonly Lent<SharedFragment>[];
       readonly milliseconds: number;
       readonly dataMilliseconds: number;
     }
