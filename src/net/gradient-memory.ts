@@ -160,6 +160,8 @@ export class PeerMemory {
 export class PeerMemories {
   readonly #own: MemoryAddress | null;
   readonly #opened = new Map<string, PeerMemory | null>();
+  /** Incarnations that cannot read this worker's memory, though they should. */
+  readonly #blind = new Set<string>();
   readonly #onTrouble: (reason: string) => void;
 
   /** `own`: without memory of its own a worker reads nobody else's, as nobody reads its. */
@@ -169,8 +171,8 @@ export class PeerMemories {
   }
 
   /**
-   * Null when the two do not share memory. Both sides come to the same answer: same domain means same
-   * host, user and process ids, so that either may open the other's.
+   * Null when the two do not share memory. Both sides should come to the same answer: same domain means
+   * same host, user and process ids, so that either may open the other's.
    */
   of({ incarnation, worker, peerMemory }: MemberAddress): PeerMemory | null {
     const known = this.#opened.get(incarnation);
@@ -186,6 +188,16 @@ export class PeerMemories {
     return opened;
   }
 
+  /** Whether this member reads our memory, as far as is known. */
+  isReadBy(member: MemberAddress): boolean {
+    return !this.#blind.has(member.incarnation) && this.of(member) !== null;
+  }
+
+  /** The member said that it cannot. */
+  setBlind({ incarnation }: MemberAddress): void {
+    this.#blind.add(incarnation);
+  }
+
   /** Lets go of all memories but those of these members; what was read there is not to be touched any more. */
   keep(members: readonly MemberAddress[]): void {
     const kept = new Set(members.map(({ incarnation }) => incarnation));
@@ -193,6 +205,7 @@ export class PeerMemories {
       if (kept.has(incarnation)) continue;
       opened?.close();
       this.#opened.delete(incarnation);
+      this.#blind.delete(incarnation);
     }
   }
 

@@ -70,7 +70,9 @@ export class PeerReceiver {
           onRefused('payload has another length than its header says');
           continue;
         }
-        this.#receivedBytes += bytes;
+        if (payload !== undefined || header.type === 'fragment' || header.type === 'reduced') {
+          this.#receivedBytes += bytes;
+        }
         yield { header, payload: payload ?? null };
       }
     }

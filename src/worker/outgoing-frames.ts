@@ -28,15 +28,14 @@ export interface OutgoingContext {
 export class OutgoingFrames {
   readonly #context: OutgoingContext;
   readonly #rank: number;
-  readonly #readsMemory: readonly boolean[];
+  /** By rank. */
+  readonly #readsMemory: boolean[];
 
   constructor(context: OutgoingContext, rank: number) {
     const { order, peerMemories } = context;
     this.#context = context;
     this.#rank = rank;
-    this.#readsMemory = order.members.map(
-      (member, other) => other !== rank && peerMemories.of(member) !== null,
-    );
+    this.#readsMemory = order.members.map((member, other) => other !== rank && peerMemories.isReadBy(member));
   }
 
   sendFragment({ to, node, offset, length }: Sent<'sendFragment'>): void {
@@ -63,6 +62,19 @@ export class OutgoingFrames {
     const memoryAt = this.#positionFor(to, values);
     const part = { type: 'reduced', ...root, offset, length, digest, memoryAt } as const;
     this.#send(to, () => part, memoryAt === null ? values : null);
+  }
+
+  /** Asks the sender of a frame for its floats, as they cannot be read where they are. */
+  askForFloats(header: GradientHeader): void {
+    const { first, count, offset, length, memoryAt } = header;
+    const type = header.type === 'fragment' ? 'fragmentUnread' : 'reducedUnread';
+    this.#send(header.rank, () => ({ type, first, count, offset, length, digest: null, memoryAt }), null);
+  }
+
+  /** From here on this rank is sent the floats themselves, in later attempts too. */
+  stopSharingWith(rank: number): void {
+    this.#readsMemory[rank] = false;
+    this.#context.peerMemories.setBlind(this.#context.order.members[rank]!);
   }
 
   /** Where this rank finds the values in this worker's memory; null if it has to be sent them. */

@@ -6,7 +6,7 @@
  * Fragments are only read. They and the reduced vector, which peers of this host read where they are,
  * stay valid because nothing writes them again before every member has voted.
  */
-import { assert, unreachable } from '../base/index.ts';
+import { assert, messageOf, unreachable } from '../base/index.ts';
 import {
   AllReduce,
   type AllReduceEffect,
@@ -99,10 +99,14 @@ export class Reduction {
       return Promise.resolve();
     }
     return this.#enter(() => {
+      if (header.type === 'fragmentUnread' || header.type === 'reducedUnread') {
+        this.#sendAgain(header);
+        return null;
+      }
       const floats = payload ?? this.#inMemoryOf(member, header);
       if (floats === null) {
-        this.#fail(`a frame from ${member.worker} lies in memory that is out of reach here`);
-        return { type: 'aborted' };
+        this.#outgoing.askForFloats(header);
+        return null;
       }
       const frame = this.#frames.take(header, floats, member.worker);
       const { rank: from, offset, length, first, count } = header;
@@ -113,6 +117,18 @@ export class Reduction {
     });
   }
 
+  /** A peer cannot read what this rank left in its memory for it. */
+  #sendAgain({ type, rank: to, first, count, offset, length }: GradientHeader): void {
+    this.#outgoing.stopSharingWith(to);
+    if (type === 'fragmentUnread') {
+      this.#outgoing.sendFragment({ to, node: { first, count }, offset, length });
+      return;
+    }
+    const digest = this.#pieceDigests.get(offset);
+    assert(digest !== undefined, 'what a peer cannot read was sent to it');
+    this.#outgoing.sendReduced({ to, offset, length }, digest);
+  }
+
   /** The floats of a frame whose sender left them in its memory; null if they cannot be read. */
   #inMemoryOf(member: MemberAddress, { offset, length, memoryAt }: GradientHeader): Float32Array | null {
     const { peerMemories, state } = this.#context;
@@ -120,7 +136,8 @@ export class Reduction {
     if (memory === null || memoryAt === null) return null;
     try {
       return memory.vectorAt(memoryAt - offset * 4, state.reduced.length).subarray(offset, offset + length);
-    } catch {
+    } catch (error) {
+      this.#context.onRejected(`the memory of ${member.worker} cannot be read: ${messageOf(error)}`);
       return null;
     }
   }
@@ -131,12 +148,14 @@ export class Reduction {
     this.#frames.clear();
   }
 
-  /** Events one after the other; an event's effects are done before the next one is taken. */
-  #enter(makeEvent: () => AllReduceEvent): Promise<void> {
+  /** Events one after the other, null for none; an event's effects are done before the next one is taken. */
+  #enter(makeEvent: () => AllReduceEvent | null): Promise<void> {
     this.#work = this.#work.then(async () => {
       if (this.#aborted) return;
       let sliceStart = performance.now();
-      for (const effect of this.#machine.step(makeEvent())) {
+      const event = makeEvent();
+      if (event === null) return;
+      for (const effect of this.#machine.step(event)) {
         if (this.#aborted) return;
         this.#carryOut(effect);
         if (performance.now() - sliceStart > SLICE_MS) {

@@ -49,12 +49,14 @@ async function startRanks(options: {
   readonly pieceFloats: number;
   /** The ranks that share memory; none if not given. */
   readonly sharing?: readonly number[];
+  /** Pairs of a rank that should be able to read another's memory but cannot, and that other. */
+  readonly unreadable?: readonly (readonly [number, number])[];
   /** Ranks that get no room in their memory. */
   readonly withoutRoom?: readonly number[];
   readonly alter?: (frame: PeerFrame, to: number) => PeerFrame[];
 }): Promise<Rank[]> {
-  const { numRanks, slotOwners, leaves, pieceFloats, sharing = [], withoutRoom = [] } = options;
-  const { alter = (frame: PeerFrame) => [frame] } = options;
+  const { numRanks, slotOwners, leaves, pieceFloats, sharing = [] } = options;
+  const { unreadable = [], withoutRoom = [], alter = (frame: PeerFrame) => [frame] } = options;
   const floats = leaves[0]!.length;
   const receivers = await Promise.all(
     Array.from({ length: numRanks }, () => PeerReceiver.bind('tcp://127.0.0.1:*', KEY)),
@@ -89,8 +91,17 @@ async function startRanks(options: {
       new Recorder<string>(),
     ];
     const peerMemories = new PeerMemories(memory.address, failed.record);
+    const seen = members.map(({ peerMemory, ...member }, other) => {
+      const isHidden = unreadable.some(([reader, owner]) => reader === rank && owner === other);
+      return { ...member, peerMemory: isHidden && peerMemory ? { ...peerMemory, pid: 2 ** 30 } : peerMemory };
+    });
     const reduction = new Reduction({
-      ...{ order, incarnation: members[rank]!.incarnation, state, fragments: store.fragments() },
+      ...{
+        order: { ...order, members: seen },
+        incarnation: members[rank]!.incarnation,
+        state,
+        fragments: store.fragments(),
+      },
       ...{ kernels, pieceFloats, memory, peerMemories },
       senderTo(endpoint) {
         const sender = senders.get(endpoint) ?? new PeerSender(endpoint, KEY, failed.record);
@@ -322,15 +333,31 @@ describe('a reduction', () => {
       expect(ranks[1]!.finished.all).toEqual([]);
     });
 
-    test('fails, and says why, when a frame lies where this rank cannot read', async () => {
+    test('sends again through the socket what a peer cannot read, and all else at once so', async () => {
+      const arrived: string[] = [];
       const ranks = await startRanks({
-        ...two,
-        alter: (frame) => [{ header: { ...frame.header, memoryAt: 0 }, payload: null }],
+        ...shared,
+        unreadable: [[1, 0]],
+        alter(frame, to) {
+          arrived.push(`${frame.header.type} to ${to}${frame.payload === null ? '' : ' with floats'}`);
+          return [frame];
+        },
       });
       for (const rank of ranks) await rank.start();
-      expect(await ranks[0]!.failed.next()).toBe(
-        'a frame from worker-1 lies in memory that is out of reach here',
-      );
+      for (const rank of ranks) {
+        await rank.finished.next();
+        isSum(rank);
+        expect(rank.rejected.all).toEqual([]);
+      }
+      // Rank 1 cannot open the memory, says so in its log, and expects that rank 0 cannot open its own.
+      expect(ranks[1]!.failed.all).toEqual([
+        expect.stringContaining('the memory of worker-0 cannot be read'),
+      ]);
+      expect(ranks[0]!.failed.all).toEqual([]);
+      expect(arrived.filter((frame) => frame === 'fragment to 0 with floats')).toHaveLength(2);
+      expect(arrived.filter((frame) => frame === 'fragmentUnread to 0')).toHaveLength(2);
+      expect(arrived.filter((frame) => frame === 'fragment to 1 with floats')).toHaveLength(2);
+      expect(arrived.filter((frame) => frame === 'reduced to 1 with floats')).toHaveLength(2);
     });
   });
 
