@@ -10,12 +10,13 @@
 import { createRequire } from 'node:module';
 import type * as tfjs from '@tensorflow/tfjs';
 import type * as webgpuPackage from '@tensorflow/tfjs-backend-webgpu';
-import { LockstepError } from '../base/index.ts';
-import { ADAPTER_REMEDY, type Adapter, chooseAdapter } from './adapters.ts';
-import type { DeviceTrouble, EngineOptions, LoadedBackend } from './engine.ts';
-import { probeAdapters } from './probe.ts';
-import { type WatchedBackend, watchedBackend } from './webgpu-backend.ts';
-import { registerWebgpuKernels } from './webgpu-kernels.ts';
+import { LockstepError } from '../../base/index.ts';
+import { ADAPTER_REMEDY, type Adapter, chooseAdapter } from '../adapters.ts';
+import type { DeviceTrouble, EngineOptions, LoadedBackend } from '../engine.ts';
+import { probeAdapters } from '../probe.ts';
+import { type WatchedBackend, watchedBackend } from './backend.ts';
+import { registerOrderedProduct } from './ordered-product.ts';
+import { registerFusedKernels } from './register.ts';
 
 const require = createRequire(import.meta.url);
 export const WEBGPU_PACKAGE = '@tensorflow/tfjs-backend-webgpu';
@@ -24,7 +25,7 @@ export const WEBGPU_PACKAGE = '@tensorflow/tfjs-backend-webgpu';
 const WANTED_FEATURES: readonly GPUFeatureName[] = ['timestamp-query'];
 
 /** Throws CONFIG_INVALID for a device that does not exist, ENGINE_UNAVAILABLE where there is none at all. */
-export async function loadWebgpu({ device }: EngineOptions): Promise<LoadedBackend> {
+export async function loadWebgpu({ device, bindingBytesMax }: EngineOptions): Promise<LoadedBackend> {
   const { adapters, version, reason } = await probeAdapters();
   if (reason !== null)
     throw new LockstepError('ENGINE_UNAVAILABLE', `engine webgpu: ${reason}; ${ADAPTER_REMEDY}`);
@@ -36,8 +37,9 @@ export async function loadWebgpu({ device }: EngineOptions): Promise<LoadedBacke
   Object.defineProperty(globalThis, 'navigator', { value: { gpu }, configurable: true });
   const tf = require('@tensorflow/tfjs') as typeof tfjs;
   const { WebGPUBackend, webgpu_util } = require(WEBGPU_PACKAGE) as typeof webgpuPackage;
-  registerWebgpuKernels(tf, webgpu_util.MatMulProgramType.MatMulPackedProgram);
-  const Backend = watchedBackend(WebGPUBackend);
+  registerOrderedProduct(tf, webgpu_util.MatMulProgramType.MatMulPackedProgram);
+  registerFusedKernels(tf);
+  const Backend = watchedBackend(WebGPUBackend, bindingBytesMax);
   let backend: WatchedBackend;
   const start = async () => {
     tf.removeBackend('webgpu');
