@@ -25,6 +25,8 @@ interface Report {
   }[];
   readonly extreme: { readonly sum: number; readonly sumOnly: number };
   readonly tilesAgree: boolean;
+  /** What of a table's lookups is not as on the host, to the bit. */
+  readonly tableDifferences: readonly string[];
   readonly leaked: number;
 }
 
@@ -51,7 +53,9 @@ describe.skipIf(softwareVulkanLacks !== null)(`own kernels of engine webgpu${lac
         },
       );
       // Written by the child, whose fields are these.
-      const { report, extreme, tilesAgree, leaked } = JSON.parse(stdout.trim().split('\n').at(-1)!) as Report;
+      const { report, extreme, tilesAgree, tableDifferences, leaked } = JSON.parse(
+        stdout.trim().split('\n').at(-1)!,
+      ) as Report;
       expect(report.length).toBe(numCases);
       for (const { name, errors, repeats } of report) {
         for (const error of errors) expect(error, name).toBeLessThan(TOLERANCE);
@@ -60,6 +64,7 @@ describe.skipIf(softwareVulkanLacks !== null)(`own kernels of engine webgpu${lac
       expect(extreme.sum).toBeGreaterThan(1000);
       expect(extreme.sumOnly).toBe(extreme.sum);
       expect(tilesAgree).toBe(true);
+      expect(tableDifferences).toEqual([]);
       expect(leaked).toBe(0);
     },
   );

@@ -15,6 +15,7 @@ import { ADAPTER_REMEDY, type Adapter, chooseAdapter } from '../adapters.ts';
 import type { DeviceTrouble, EngineOptions, LoadedBackend } from '../engine.ts';
 import { probeAdapters } from '../probe.ts';
 import { type WatchedBackend, watchedBackend } from './backend.ts';
+import { registerLargeTables } from './large-tables.ts';
 import { registerOrderedProduct } from './ordered-product.ts';
 import { registerFusedKernels } from './register.ts';
 
@@ -39,12 +40,13 @@ export async function loadWebgpu({ device, bindingBytesMax }: EngineOptions): Pr
   const { WebGPUBackend, webgpu_util } = require(WEBGPU_PACKAGE) as typeof webgpuPackage;
   registerOrderedProduct(tf, webgpu_util.MatMulProgramType.MatMulPackedProgram);
   registerFusedKernels(tf);
+  registerLargeTables(tf);
   const Backend = watchedBackend(WebGPUBackend, bindingBytesMax);
   let backend: WatchedBackend;
   const start = async () => {
     tf.removeBackend('webgpu');
     tf.registerBackend('webgpu', async () => {
-      const { gpuDevice, info } = await requestDevice(gpu, adapter);
+      const { gpuDevice, info } = await requestDevice(gpu, adapter, bindingBytesMax);
       backend = new Backend(gpuDevice, info);
       return backend;
     });
@@ -76,6 +78,7 @@ function allocationTrouble(error: unknown): DeviceTrouble | null {
 async function requestDevice(
   gpu: GPU,
   { name }: Adapter,
+  bindingBytesMax = Number.POSITIVE_INFINITY,
 ): Promise<{ gpuDevice: GPUDevice; info: GPUAdapterInfo }> {
   const found = await gpu.requestAdapter();
   if (found === null) throw new LockstepError('ENGINE_UNAVAILABLE', `WebGPU adapter ${name} is gone`);
@@ -84,6 +87,8 @@ async function requestDevice(
     const value: unknown = Reflect.get(found.limits, limit);
     if (typeof value === 'number') limits[limit] = value;
   }
+  // Less than the defaults are not to be had: WebGPU then grants these.
+  limits.maxStorageBufferBindingSize = Math.min(limits.maxStorageBufferBindingSize!, bindingBytesMax);
   const requiredFeatures = WANTED_FEATURES.filter((feature) => found.features.has(feature));
   const gpuDevice = await found.requestDevice({ requiredLimits: limits, requiredFeatures });
   return { gpuDevice, info: found.info };

@@ -150,8 +150,8 @@ function errorOf(actual, expected) {
   return Math.sqrt(difference / square);
 }
 
-const sameBits = (left, right) =>
-  left.every((array, i) => Buffer.compare(Buffer.from(array.buffer), Buffer.from(right[i].buffer)) === 0);
+const bytesOf = ({ buffer, byteOffset, byteLength }) => Buffer.from(buffer, byteOffset, byteLength);
+const sameBits = (left, right) => left.every((array, i) => bytesOf(array).equals(bytesOf(right[i])));
 
 await tf.setBackend('cpu');
 const expected = [];
@@ -196,7 +196,28 @@ async function productsByTile() {
   tf.dispose([a, b]);
   return results.every((values) => sameBits(values, results[0]));
 }
+/** Rows of a table by id and by place, and the table scaled: what of it differs from the host's. */
+async function tablesDiffer() {
+  const [numRows, width] = [75, 6];
+  const onHost = values([numRows, width], 5);
+  const table = tf.tensor(onHost, [numRows, width]);
+  const ids = [74, 0, 41, 42, 43, 74];
+  const rows = (chosen) => chosen.flatMap((id) => [...onHost.subarray(id * width, (id + 1) * width)]);
+  const slice = Array.from({ length: 33 }, (_, i) => i + 31);
+  const found = tf.tidy(() => [
+    tf.gather(table, tf.tensor1d(ids, 'int32')),
+    tf.slice(table, [31, 0], [33, width]),
+    tf.mul(table, tf.scalar(0.3)),
+  ]);
+  const expected = [rows(ids), rows(slice), onHost.map((value) => Math.fround(value * Math.fround(0.3)))];
+  const read = await Promise.all(found.map((tensor) => tensor.data()));
+  tf.dispose([table, found]);
+  return ['gather', 'slice', 'scale'].filter(
+    (_, i) => !sameBits([read[i]], [Float32Array.from(expected[i])]),
+  );
+}
+const tableDifferences = await tablesDiffer();
 const tilesAgree = await productsByTile();
 const leaked = tf.memory().numTensors - liveBefore;
-console.log(JSON.stringify({ report, extreme: { sum, sumOnly }, tilesAgree, leaked }));
+console.log(JSON.stringify({ report, extreme: { sum, sumOnly }, tilesAgree, tableDifferences, leaked }));
 process.exit(0);
