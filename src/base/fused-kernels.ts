@@ -20,11 +20,15 @@ export const FUSED_KERNELS = {
   gelu: 'LockstepGelu',
   /**
    * {query [B*Q,D], key [B*K,D], value, keyBias and weightMask or none}, {batchSize, heads, scale} to
-   * [context [B*Q,D], query [B,H,Q,E] scaled, key [B,H,K,E], value [B,H,K,E], weights [B,H,Q,K], and with a
-   * mask the masked weights].
+   * [context [B*Q,D], query, key, value, weights, and maybe masked weights]. But for the context they are for the
+   * gradient alone, in any form that it can read: heads apart, weights [B,H,Q,K] or only each row's logarithm of its
+   * sum of exponentials.
    */
   attention: 'LockstepAttention',
-  /** {dContext, context, and what `attention` kept}, {scale} to [dQuery, dKey, dValue]. */
+  /**
+   * {dContext, context, keyBias, weightMask, and what `attention` kept as query, key, value, weights, kept},
+   * {batchSize, heads, scale} to [dQuery, dKey, dValue].
+   */
   attentionGradient: 'LockstepAttentionGradient',
   /** {rows [N,D], table [V,D], labels int32 [N]} to [lossSum, dRows, dTable]. */
   crossEntropy: 'LockstepCrossEntropy',
@@ -42,4 +46,20 @@ export const FUSED_KERNELS = {
   head: 'LockstepHead',
 } as const;
 
-export type FusedKernelName = (typeof FUSED_KERNELS)[keyof typeof FUSED_KERNELS];
+/** Kernels that an engine may have besides, in the place of a loop of the model's over others. */
+export const WHOLE_KERNELS = {
+  /**
+   * {rows [N,D], table [V,D], labels int32 [N]}, {rowsAtOnce, gradients: 1 or 0} to [lossSum, dRows, dTable], or
+   * [lossSum]. Of the logits at most `rowsAtOnce` rows exist at a time.
+   */
+  chunkedCrossEntropy: 'LockstepChunkedCrossEntropy',
+} as const;
+
+export type FusedKernelKey = keyof typeof FUSED_KERNELS | keyof typeof WHOLE_KERNELS;
+export type FusedKernelName =
+  | (typeof FUSED_KERNELS)[keyof typeof FUSED_KERNELS]
+  | (typeof WHOLE_KERNELS)[keyof typeof WHOLE_KERNELS];
+
+export function fusedKernelName(key: FusedKernelKey): FusedKernelName {
+  return { ...FUSED_KERNELS, ...WHOLE_KERNELS }[key];
+}

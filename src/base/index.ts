@@ -7,7 +7,13 @@ export {
   messageOf,
   systemCodeOf,
 } from './errors.ts';
-export { FUSED_KERNELS, type FusedKernelName } from './fused-kernels.ts';
+export {
+  FUSED_KERNELS,
+  type FusedKernelKey,
+  type FusedKernelName,
+  fusedKernelName,
+  WHOLE_KERNELS,
+} from './fused-kernels.ts';
 export { asRunId, type RunId, type SlotRange } from './ids.ts';
 export { type LogFields, type Logger, silentLogger } from './logger.ts';
 export { layoutOf, layoutSize, type ParameterEntry, type ParameterLayout } from './parameter-layout.ts';

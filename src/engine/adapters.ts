@@ -15,7 +15,7 @@ export interface Adapter {
   readonly driver: string;
   /** Computes on the CPU: for tests. */
   readonly isSoftware: boolean;
-  /** Largest buffer that a shader can be given, in bytes. */
+  /** Largest buffer, in bytes. What a shader is given of one may be less: of tables it then gets ranges of rows. */
   readonly tensorBytesMax: number;
   /** Those of WebGPU's features that decide how fast a card can train. */
   readonly features: readonly string[];
@@ -82,7 +82,7 @@ export const LIST_ADAPTERS = `
       return {
         index, name, api, vendor: info.vendor, driver: info.description,
         isSoftware: info.isFallbackAdapter || /llvmpipe|swiftshader/i.test(name),
-        tensorBytesMax: Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize),
+        tensorBytesMax: limits.maxBufferSize,
         features: ['shader-f16', 'subgroups', 'chromium-experimental-subgroup-matrix', 'timestamp-query']
           .filter((feature) => features.has(feature)),
       };

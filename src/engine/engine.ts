@@ -11,7 +11,7 @@ import type { EngineName } from '../config/index.ts';
 import { probeEngine } from './probe.ts';
 import { loadTensorflow } from './tensorflow/tensorflow.ts';
 import { loadWasm } from './wasm.ts';
-import { loadWebgpu } from './webgpu.ts';
+import { loadWebgpu } from './webgpu/webgpu.ts';
 
 export interface EngineOptions {
   /**
@@ -21,6 +21,8 @@ export interface EngineOptions {
   readonly threads: number;
   /** Which of the machine's devices, by index or name; absent or null leaves it to the engine. */
   readonly device?: string | null;
+  /** webgpu: gives a shader no more of a buffer than this many bytes, as a small device would; for tests. */
+  readonly bindingBytesMax?: number;
 }
 
 /** What becomes of a device in use: it is gone, full, or refuses what it is asked. */

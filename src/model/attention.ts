@@ -38,22 +38,27 @@ export function attention(
   const fused = fusedKernel(tf, FUSED_KERNELS.attention);
   const fusedGradient = fusedKernel(tf, FUSED_KERNELS.attentionGradient);
   if (fused !== null && fusedGradient !== null) {
-    const inputs = { query, key, value, keyBias, weightMask };
+    const attributes = { batchSize, heads, scale };
     return differentiable(
       tf,
       [query, key, value],
       () => {
-        const [context, ...kept] = fused(inputs, { batchSize, heads, scale });
-        return { value: context!, saved: [context!, ...kept, ...(weightMask === null ? [] : [weightMask])] };
+        const [context, ...kept] = fused({ query, key, value, keyBias, weightMask }, attributes);
+        return { value: context!, saved: [context!, keyBias, weightMask, ...kept].filter((x) => x !== null) };
       },
-      (dContext, [context, query_BHQE, key_BHKE, value_BHKE, weights, kept, mask]) =>
-        fusedGradient(
+      (dContext, saved) => {
+        const [context, ...rest] = saved;
+        const bias = keyBias === null ? null : rest.shift();
+        const mask = weightMask === null ? null : rest.shift();
+        const [ofQuery, ofKey, ofValue, weights, kept] = rest;
+        return fusedGradient(
           {
-            ...{ dContext, context, weights, kept, weightMask: mask },
-            ...{ query: query_BHQE, key: key_BHKE, value: value_BHKE },
+            ...{ dContext, context, keyBias: bias, weightMask: mask },
+            ...{ query: ofQuery, key: ofKey, value: ofValue, weights, kept },
           },
-          { scale },
-        ),
+          attributes,
+        );
+      },
     );
   }
   /** [B*rows, D] to [B, H, rows, E] */

@@ -6,7 +6,7 @@
  * size depends on V only, and chunks are added in row order, so the bits do not depend on the machine.
  * Legend: N rows, D model, V vocabulary.
  */
-import { FUSED_KERNELS } from '../base/index.ts';
+import { FUSED_KERNELS, WHOLE_KERNELS } from '../base/index.ts';
 import { differentiable, fusedKernel, type Tensor, type Tf } from './differentiable.ts';
 
 /** Largest number of logits at a time (64 MiB in float32). */
@@ -28,10 +28,17 @@ export function crossEntropySum(
   labels_N: Int32Array,
   rowsAtOnce = chunkRows(table_VD.shape[0]!),
 ): Tensor {
+  const whole = fusedKernel(tf, WHOLE_KERNELS.chunkedCrossEntropy);
   return differentiable(
     tf,
     [hidden_ND, table_VD],
     () => {
+      if (whole !== null) {
+        const labels = tf.tensor1d(labels_N, 'int32');
+        const inputs = { rows: hidden_ND, table: table_VD, labels };
+        const [value, ...saved] = whole(inputs, { rowsAtOnce, gradients: 1 });
+        return { value: value!, saved };
+      }
       let loss = tf.scalar(0) as Tensor;
       let dTable_VD: Tensor | null = null;
       const dHidden: Tensor[] = [];
@@ -80,6 +87,14 @@ export function crossEntropySumOnly(
   table_VD: Tensor,
   labels_N: Int32Array,
 ): Tensor {
+  const whole = fusedKernel(tf, WHOLE_KERNELS.chunkedCrossEntropy);
+  if (whole !== null) {
+    const labels = tf.tensor1d(labels_N, 'int32');
+    const attributes = { rowsAtOnce: chunkRows(table_VD.shape[0]!), gradients: 0 };
+    const [lossSum] = whole({ rows: hidden_ND, table: table_VD, labels }, attributes);
+    labels.dispose();
+    return lossSum!;
+  }
   let loss = tf.scalar(0) as Tensor;
   forEachChunk(tf, hidden_ND, labels_N, chunkRows(table_VD.shape[0]!), (rows, labels) => {
     const previous = loss;

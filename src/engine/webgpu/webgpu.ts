@@ -10,12 +10,14 @@
 import { createRequire } from 'node:module';
 import type * as tfjs from '@tensorflow/tfjs';
 import type * as webgpuPackage from '@tensorflow/tfjs-backend-webgpu';
-import { LockstepError } from '../base/index.ts';
-import { ADAPTER_REMEDY, type Adapter, chooseAdapter } from './adapters.ts';
-import type { DeviceTrouble, EngineOptions, LoadedBackend } from './engine.ts';
-import { probeAdapters } from './probe.ts';
-import { type WatchedBackend, watchedBackend } from './webgpu-backend.ts';
-import { registerWebgpuKernels } from './webgpu-kernels.ts';
+import { LockstepError } from '../../base/index.ts';
+import { ADAPTER_REMEDY, type Adapter, chooseAdapter } from '../adapters.ts';
+import type { DeviceTrouble, EngineOptions, LoadedBackend } from '../engine.ts';
+import { probeAdapters } from '../probe.ts';
+import { type WatchedBackend, watchedBackend } from './backend.ts';
+import { registerLargeTables } from './large-tables.ts';
+import { registerOrderedProduct } from './ordered-product.ts';
+import { registerFusedKernels } from './register.ts';
 
 const require = createRequire(import.meta.url);
 export const WEBGPU_PACKAGE = '@tensorflow/tfjs-backend-webgpu';
@@ -24,7 +26,7 @@ export const WEBGPU_PACKAGE = '@tensorflow/tfjs-backend-webgpu';
 const WANTED_FEATURES: readonly GPUFeatureName[] = ['timestamp-query'];
 
 /** Throws CONFIG_INVALID for a device that does not exist, ENGINE_UNAVAILABLE where there is none at all. */
-export async function loadWebgpu({ device }: EngineOptions): Promise<LoadedBackend> {
+export async function loadWebgpu({ device, bindingBytesMax }: EngineOptions): Promise<LoadedBackend> {
   const { adapters, version, reason } = await probeAdapters();
   if (reason !== null)
     throw new LockstepError('ENGINE_UNAVAILABLE', `engine webgpu: ${reason}; ${ADAPTER_REMEDY}`);
@@ -36,13 +38,15 @@ export async function loadWebgpu({ device }: EngineOptions): Promise<LoadedBacke
   Object.defineProperty(globalThis, 'navigator', { value: { gpu }, configurable: true });
   const tf = require('@tensorflow/tfjs') as typeof tfjs;
   const { WebGPUBackend, webgpu_util } = require(WEBGPU_PACKAGE) as typeof webgpuPackage;
-  registerWebgpuKernels(tf, webgpu_util.MatMulProgramType.MatMulPackedProgram);
-  const Backend = watchedBackend(WebGPUBackend);
+  registerOrderedProduct(tf, webgpu_util.MatMulProgramType.MatMulPackedProgram);
+  registerFusedKernels(tf);
+  registerLargeTables(tf);
+  const Backend = watchedBackend(WebGPUBackend, bindingBytesMax);
   let backend: WatchedBackend;
   const start = async () => {
     tf.removeBackend('webgpu');
     tf.registerBackend('webgpu', async () => {
-      const { gpuDevice, info } = await requestDevice(gpu, adapter);
+      const { gpuDevice, info } = await requestDevice(gpu, adapter, bindingBytesMax);
       backend = new Backend(gpuDevice, info);
       return backend;
     });
@@ -74,6 +78,7 @@ function allocationTrouble(error: unknown): DeviceTrouble | null {
 async function requestDevice(
   gpu: GPU,
   { name }: Adapter,
+  bindingBytesMax = Number.POSITIVE_INFINITY,
 ): Promise<{ gpuDevice: GPUDevice; info: GPUAdapterInfo }> {
   const found = await gpu.requestAdapter();
   if (found === null) throw new LockstepError('ENGINE_UNAVAILABLE', `WebGPU adapter ${name} is gone`);
@@ -82,6 +87,8 @@ async function requestDevice(
     const value: unknown = Reflect.get(found.limits, limit);
     if (typeof value === 'number') limits[limit] = value;
   }
+  // Less than the defaults are not to be had: WebGPU then grants these.
+  limits.maxStorageBufferBindingSize = Math.min(limits.maxStorageBufferBindingSize!, bindingBytesMax);
   const requiredFeatures = WANTED_FEATURES.filter((feature) => found.features.has(feature));
   const gpuDevice = await found.requestDevice({ requiredLimits: limits, requiredFeatures });
   return { gpuDevice, info: found.info };

@@ -9,12 +9,15 @@
  * goes after it.
  */
 import type { WebGPUBackend } from '@tensorflow/tfjs-backend-webgpu';
-import { LockstepError } from '../base/index.ts';
-import type { DeviceTrouble } from './engine.ts';
+import { LockstepError } from '../../base/index.ts';
+import type { DeviceTrouble } from '../engine.ts';
+import { Recorder } from './recorder.ts';
 
 export interface WatchedBackend extends WebGPUBackend {
   /** The first thing that went wrong on this device; null while all is well. */
   readonly trouble: DeviceTrouble | null;
+  /** Records own shaders on this device. */
+  readonly recorder: Recorder;
 }
 
 type Watching = new (device: GPUDevice, info: GPUAdapterInfo) => WatchedBackend;
@@ -26,14 +29,16 @@ const TROUBLE_TEXTS: Readonly<Record<DeviceTrouble['kind'], string>> = {
 };
 
 /** A class made from its base at run time: the package can be loaded only after `navigator` is set. */
-export function watchedBackend(Base: typeof WebGPUBackend): Watching {
+export function watchedBackend(Base: typeof WebGPUBackend, bindingBytesMax?: number): Watching {
   return class Watched extends Base {
     trouble: DeviceTrouble | null = null;
+    readonly recorder: Recorder;
     readonly #pool: BufferPool;
     #readsUnderWay = 0;
 
     constructor(device: GPUDevice, info: GPUAdapterInfo) {
       super(device, info);
+      this.recorder = new Recorder(this, bindingBytesMax);
       this.#pool = new BufferPool(this.bufferManager as unknown as BufferManager);
       const report = (kind: DeviceTrouble['kind'], message: string) => {
         this.trouble ??= { kind, reason: message.split('\n', 1)[0]! };

@@ -5,7 +5,7 @@
  * taken the tiled product is, whose order is fixed by the shapes.
  */
 import type * as tfjs from '@tensorflow/tfjs';
-import { assert } from '../base/index.ts';
+import { assert } from '../../base/index.ts';
 
 type Kernel = (parameters: MatMulArguments) => tfjs.TensorInfo;
 
@@ -25,7 +25,7 @@ const SPLIT_FROM = 2000;
  * Replaces BatchMatMul; call once, after the backend's package has been loaded.
  * @param tiledProduct the tiled product in the backend's enumeration of products
  */
-export function registerWebgpuKernels(tf: typeof tfjs, tiledProduct: number): void {
+export function registerOrderedProduct(tf: typeof tfjs, tiledProduct: number): void {
   const config = tf.getKernel('BatchMatMul', 'webgpu');
   assert(config !== undefined, 'the webgpu backend has no kernel BatchMatMul');
   const multiply = config.kernelFunc as unknown as Kernel;

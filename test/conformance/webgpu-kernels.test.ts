@@ -1,0 +1,71 @@
+/**
+ * Each own kernel of the webgpu engine against the plain form, value and gradients, on a software driver of
+ * graphics cards: sizes that no tile divides, and a device that lets a shader see only part of a table.
+ */
+import { execFile } from 'node:child_process';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { compiledSource } from '../support/compiled-source.ts';
+import { softwareVulkan, softwareVulkanLacks } from '../support/software-vulkan.ts';
+
+const LIMIT_MS = 300_000;
+/** Relative L2 error of float32 sums in another order. */
+const TOLERANCE = 2e-6;
+const CHILD = join(import.meta.dirname, '..', 'support', 'children', 'webgpu-kernels.mjs');
+const lacking = softwareVulkanLacks === null ? '' : ` (${softwareVulkanLacks})`;
+
+interface Report {
+  readonly report: readonly {
+    readonly name: string;
+    /** Of the value, then of each input's gradient. */
+    readonly errors: readonly number[];
+    /** Whether a second time gave the same bits. */
+    readonly repeats: boolean;
+  }[];
+  readonly extreme: { readonly sum: number; readonly sumOnly: number };
+  readonly tilesAgree: boolean;
+  /** What of a table's lookups is not as on the host, to the bit. */
+  readonly tableDifferences: readonly string[];
+  readonly leaked: number;
+}
+
+describe.skipIf(softwareVulkanLacks !== null)(`own kernels of engine webgpu${lacking}`, () => {
+  let source = '';
+  beforeAll(async () => {
+    source = await compiledSource(['base', 'engine', 'model']);
+  }, LIMIT_MS);
+
+  it.each([
+    ['that a shader sees whole', 0, 15],
+    ['of which a shader sees a part at a time', 1024, 3],
+  ])(
+    'compute what the plain form does, repeat themselves to the bit, and keep nothing: tables %s',
+    {
+      timeout: LIMIT_MS,
+    },
+    async (_, bindingBytesMax, numCases) => {
+      const { stdout } = await promisify(execFile)(
+        process.execPath,
+        [CHILD, source, String(bindingBytesMax)],
+        {
+          env: { ...process.env, ...softwareVulkan },
+        },
+      );
+      // Written by the child, whose fields are these.
+      const { report, extreme, tilesAgree, tableDifferences, leaked } = JSON.parse(
+        stdout.trim().split('\n').at(-1)!,
+      ) as Report;
+      expect(report.length).toBe(numCases);
+      for (const { name, errors, repeats } of report) {
+        for (const error of errors) expect(error, name).toBeLessThan(TOLERANCE);
+        expect(repeats, name).toBe(true);
+      }
+      expect(extreme.sum).toBeGreaterThan(1000);
+      expect(extreme.sumOnly).toBe(extreme.sum);
+      expect(tilesAgree).toBe(true);
+      expect(tableDifferences).toEqual([]);
+      expect(leaked).toBe(0);
+    },
+  );
+});

@@ -1,0 +1,223 @@
+// The webgpu engine's own kernels against the plain form: values and gradients of the model's operations on WebGPU,
+// and by automatic differentiation of core ops on tfjs's CPU backend. Arguments: folder of the compiled source,
+// and how many bytes of a buffer a shader is given, 0 for all. Prints one JSON line.
+const [source, bindingBytesMax] = process.argv.slice(2);
+const { PhiloxRng } = await import(`${source}/base/index.js`);
+const { loadEngine } = await import(`${source}/engine/index.js`);
+const { attention } = await import(`${source}/model/attention.js`);
+const { crossEntropySum, crossEntropySumOnly } = await import(`${source}/model/cross-entropy.js`);
+const { product, TILES } = await import(`${source}/engine/webgpu/product.js`);
+const { gelu, layerNorm, linear } = await import(`${source}/model/layers.js`);
+
+const limit = Number(bindingBytesMax);
+const engine = await loadEngine('webgpu', { threads: 1, ...(limit > 0 && { bindingBytesMax: limit }) });
+const { tf } = engine;
+
+const sizeOf = (shape) => shape.reduce((product, side) => product * side, 1);
+const values = (shape, substream, scale = 1) => {
+  const rng = new PhiloxRng({ seed: 1, stream: 'sampling', substream, step: 0, slot: 0 });
+  return Float32Array.from({ length: sizeOf(shape) }, () => scale * rng.nextNormal());
+};
+
+function norm(weight, bias) {
+  return (...terms) => {
+    const x = terms.reduce((sum, term) => tf.add(sum, term));
+    const centred = tf.sub(x, tf.mean(x, -1, true));
+    const variance = tf.mean(tf.square(centred), -1, true);
+    return tf.add(tf.mul(tf.div(centred, tf.sqrt(tf.add(variance, 1e-5))), weight), bias);
+  };
+}
+
+function attentionCase(name, [B, Q, K, H, D], { bias = null, mask = false } = {}) {
+  const biasShape = bias === 'causal' ? [1, 1, Q, K] : [B, 1, 1, K];
+  const biases = Float32Array.from({ length: sizeOf(biasShape) }, (_, i) => {
+    const isMasked = bias === 'causal' ? i % K > Math.floor(i / K) : i >= K && i % K > K / 2;
+    return isMasked ? -1e9 : 0;
+  });
+  const maskShape = [B, H, Q, K];
+  const masks = values(maskShape, 9).map((value) => (value > -0.5 ? 1.5 : 0));
+  const heads = (x) => tf.transpose(tf.reshape(x, [B, -1, H, D / H]), [0, 2, 1, 3]);
+  return {
+    name,
+    shapes: [
+      [B * Q, D],
+      [B * K, D],
+      [B * K, D],
+    ],
+    ours: (query, key, value) => {
+      const keyBias = bias === null ? null : tf.tensor(biases, biasShape);
+      const weightMask = mask ? tf.tensor(masks, maskShape) : null;
+      const options = { batchSize: B, heads: H, numQueries: Q, numKeys: K, keyBias, weightMask };
+      return attention(tf, query, key, value, options);
+    },
+    plain: (query, key, value) => {
+      let scores = tf.div(tf.matMul(heads(query), heads(key), false, true), Math.sqrt(D / H));
+      if (bias !== null) scores = tf.add(scores, tf.tensor(biases, biasShape));
+      let weights = tf.softmax(scores);
+      if (mask) weights = tf.mul(weights, tf.tensor(masks, maskShape));
+      return tf.reshape(tf.transpose(tf.matMul(weights, heads(value)), [0, 2, 1, 3]), [B * Q, D]);
+    },
+  };
+}
+
+function linearCase(name, N, I, O) {
+  return {
+    name,
+    shapes: [[N, I], [O, I], [O]],
+    ours: (x, weight, bias) => linear(tf, x, { weight, bias }),
+    plain: (x, weight, bias) => tf.add(tf.matMul(x, weight, false, true), bias),
+  };
+}
+
+function crossEntropyCase(name, [N, D, V], rowsAtOnce) {
+  const labels = Int32Array.from({ length: N }, (_, row) => (row * 7 + 3) % V);
+  return {
+    name,
+    shapes: [
+      [N, D],
+      [V, D],
+    ],
+    ours: (hidden, table) => crossEntropySum(tf, hidden, table, labels, rowsAtOnce),
+    plain: (hidden, table) => {
+      const shifted = tf.logSoftmax(tf.matMul(hidden, table, false, true));
+      return tf.neg(tf.sum(tf.mul(shifted, tf.oneHot(tf.tensor1d(labels, 'int32'), V))));
+    },
+  };
+}
+
+// No size is a multiple of a tile, of a workgroup or of four, but where the name says so.
+const whole = [
+  linearCase('linear', 37, 19, 45),
+  linearCase('linear, tiles of 64', 130, 6, 197),
+  linearCase('linear, a long sum', 3, 1100, 5),
+  linearCase('linear, many rows', 1100, 3, 5),
+  {
+    name: 'layer norm',
+    shapes: [[5, 70], [70], [70]],
+    ours: (x, weight, bias) => layerNorm(tf, [x], { weight, bias }),
+    plain: (x, weight, bias) => norm(weight, bias)(x),
+  },
+  {
+    name: 'layer norm of a sum, more rows than a block',
+    shapes: [[67, 9], [67, 9], [9], [9]],
+    ours: (x, y, weight, bias) => layerNorm(tf, [x, y], { weight, bias }),
+    plain: (x, y, weight, bias) => norm(weight, bias)(x, y),
+  },
+  {
+    name: 'GELU',
+    shapes: [[9, 23]],
+    scale: 3,
+    ours: (x) => gelu(tf, x),
+    plain: (x) => tf.mul(tf.mul(x, 0.5), tf.add(1, tf.erf(tf.div(x, Math.SQRT2)))),
+  },
+  attentionCase('attention, 3 features a head', [2, 5, 7, 2, 6]),
+  attentionCase('attention, more rows than a workgroup and a tile', [1, 66, 67, 1, 4]),
+  attentionCase('attention with padding', [2, 3, 5, 2, 16], { bias: 'padding' }),
+  attentionCase('attention with a causal mask', [2, 6, 6, 1, 8], { bias: 'causal' }),
+  attentionCase('attention with padding and dropped weights', [2, 3, 6, 2, 10], {
+    bias: 'padding',
+    mask: true,
+  }),
+];
+const crossEntropies = [
+  crossEntropyCase('cross entropy', [5, 6, 75], 100),
+  crossEntropyCase('cross entropy in chunks of one row', [3, 6, 75], 1),
+  crossEntropyCase('cross entropy in chunks of two rows', [5, 6, 75], 2),
+];
+const cases = limit > 0 ? crossEntropies : [...whole, ...crossEntropies];
+
+/** Value and gradients under one random output gradient. */
+async function run({ shapes, scale }, form) {
+  const inputs = shapes.map((shape, index) => tf.tensor(values(shape, index, scale), shape));
+  const results = tf.tidy(() => {
+    const value = form(...inputs);
+    const weight = tf.tensor(values(value.shape, 77), value.shape);
+    return [value, ...tf.grads((...xs) => tf.sum(tf.mul(form(...xs), weight)))(inputs)];
+  });
+  const read = await Promise.all(results.map((tensor) => tensor.data()));
+  tf.dispose([inputs, results]);
+  return read;
+}
+
+/** Relative L2 error. */
+function errorOf(actual, expected) {
+  let difference = 0;
+  let square = 0;
+  expected.forEach((value, i) => {
+    difference += (actual[i] - value) ** 2;
+    square += value ** 2;
+  });
+  return Math.sqrt(difference / square);
+}
+
+const bytesOf = ({ buffer, byteOffset, byteLength }) => Buffer.from(buffer, byteOffset, byteLength);
+const sameBits = (left, right) => left.every((array, i) => bytesOf(array).equals(bytesOf(right[i])));
+
+await tf.setBackend('cpu');
+const expected = [];
+for (const one of cases) expected.push(await run(one, one.plain));
+await tf.setBackend('webgpu');
+const report = [];
+const liveBefore = tf.memory().numTensors;
+for (const [index, one] of cases.entries()) {
+  const startMs = performance.now();
+  const first = await run(one, one.ours);
+  const milliseconds = performance.now() - startMs;
+  const again = await run(one, one.ours);
+  report.push({
+    name: one.name,
+    milliseconds,
+    errors: first.map((array, i) => errorOf(array, expected[index][i])),
+    repeats: sameBits(first, again),
+  });
+}
+/** Far from zero, where exponentials would overflow, and in the form without gradients. */
+const extreme = tf.tidy(() => {
+  const [hidden, table] = [
+    tf.tensor(values([5, 6], 0, 100), [5, 6]),
+    tf.tensor(values([75, 6], 1, 10), [75, 6]),
+  ];
+  const labels = Int32Array.of(3, 0, 10, 3, 74);
+  return [crossEntropySum(tf, hidden, table, labels), crossEntropySumOnly(tf, hidden, table, labels)];
+});
+const [sum, sumOnly] = await Promise.all(extreme.map(async (tensor) => (await tensor.data())[0]));
+tf.dispose(extreme);
+/** One product by every tile: [70, 21] x [21, 135] of which one operand lies transposed. */
+async function productsByTile() {
+  const [a, b] = [tf.tensor(values([21, 70], 0), [21, 70]), tf.tensor(values([21, 135], 1), [21, 135])];
+  const { recorder } = tf.backend();
+  const results = [];
+  for (const tile of Object.keys(TILES)) {
+    const info = product(recorder, { a, b, transposeA: true, tile });
+    const tensor = tf.engine().makeTensorFromTensorInfo(info);
+    results.push([await tensor.data()]);
+    tensor.dispose();
+  }
+  tf.dispose([a, b]);
+  return results.every((values) => sameBits(values, results[0]));
+}
+/** Rows of a table by id and by place, and the table scaled: what of it differs from the host's. */
+async function tablesDiffer() {
+  const [numRows, width] = [75, 6];
+  const onHost = values([numRows, width], 5);
+  const table = tf.tensor(onHost, [numRows, width]);
+  const ids = [74, 0, 41, 42, 43, 74];
+  const rows = (chosen) => chosen.flatMap((id) => [...onHost.subarray(id * width, (id + 1) * width)]);
+  const slice = Array.from({ length: 33 }, (_, i) => i + 31);
+  const found = tf.tidy(() => [
+    tf.gather(table, tf.tensor1d(ids, 'int32')),
+    tf.slice(table, [31, 0], [33, width]),
+    tf.mul(table, tf.scalar(0.3)),
+  ]);
+  const expected = [rows(ids), rows(slice), onHost.map((value) => Math.fround(value * Math.fround(0.3)))];
+  const read = await Promise.all(found.map((tensor) => tensor.data()));
+  tf.dispose([table, found]);
+  return ['gather', 'slice', 'scale'].filter(
+    (_, i) => !sameBits([read[i]], [Float32Array.from(expected[i])]),
+  );
+}
+const tableDifferences = await tablesDiffer();
+const tilesAgree = await productsByTile();
+const leaked = tf.memory().numTensors - liveBefore;
+console.log(JSON.stringify({ report, extreme: { sum, sumOnly }, tilesAgree, tableDifferences, leaked }));
+process.exit(0);
