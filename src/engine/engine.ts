@@ -42,6 +42,8 @@ export interface Engine {
   readonly warnings: readonly string[];
   /** Whether values can be read back while a pass is being computed (`dataSync`). */
   readonly readsWithinPass: boolean;
+  /** Copies the values of a float32 tensor to `target`, the shortest way that the engine knows. */
+  readInto(tensor: tfjs.Tensor, target: Float32Array): Promise<void>;
   /** Largest tensor that it can hold, in bytes. */
   readonly tensorBytesMax: number;
   /** What a failed computation says about the device; null when it is about something else. */

@@ -35,11 +35,11 @@ export class ValidationLoss {
     try {
       // Refuses a run that holds nothing out before an engine is loaded for it.
       await dataset.samples(sampleSpecOf(config.data, 'validation'));
-      const { tf } = await loadEngine(config.engine, { threads: 1 });
+      const { tf, readInto } = await loadEngine(config.engine, { threads: 1 });
       const { model, objective } = config;
       const { specialIds } = dataset.manifest;
       const dropoutMasks = createKernels();
-      const training = createTrainingModel({ tf, model, objective, specialIds, dropoutMasks });
+      const training = createTrainingModel({ tf, model, objective, specialIds, dropoutMasks, readInto });
       return new ValidationLoss(join(runDir, CHECKPOINTS_FOLDER), config, dataset, training);
     } catch (error) {
       dataset.close();

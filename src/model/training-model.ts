@@ -23,6 +23,8 @@ export interface TrainingModelOptions {
   readonly objective: ObjectiveConfig;
   readonly specialIds: SpecialIds;
   readonly dropoutMasks: DropoutMasks;
+  /** Copies a float32 tensor's values to `target`, the engine's shortest way. */
+  readonly readInto: (tensor: Tensor, target: Float32Array) => Promise<void>;
 }
 
 export interface GradientResult {
@@ -43,10 +45,12 @@ export interface TrainingModel {
 }
 
 export function createTrainingModel(options: TrainingModelOptions): TrainingModel {
-  const { tf, model, objective, specialIds, dropoutMasks } = options;
+  const { tf, model, objective, specialIds, dropoutMasks, readInto } = options;
   const layout = parameterLayout(model);
   const size = layoutSize(layout);
   const trained: Trained = { tf, model, objective, specialIds, tables: treeOf(model, layout) };
+  /** What the parameter tensors were made over: tfjs reads it only when an operation first needs them. */
+  const uploads = new Float32Array(size);
   let leaves: Tensor[] = [];
 
   const uploaded = (): ParameterTree<Tensor> => {
@@ -60,9 +64,9 @@ export function createTrainingModel(options: TrainingModelOptions): TrainingMode
     setParameters(flat) {
       assert(flat.length === size, `parameter vector of ${flat.length} floats, layout has ${size}`);
       tf.dispose(leaves);
+      uploads.set(flat);
       leaves = layout.map(({ shape, offset, size: length }) =>
-        // A copy: tfjs reads the array it is given only when an operation first needs it.
-        tf.tensor(flat.slice(offset, offset + length), [...shape]),
+        tf.tensor(uploads.subarray(offset, offset + length), [...shape]),
       );
     },
 
@@ -87,16 +91,17 @@ export function createTrainingModel(options: TrainingModelOptions): TrainingMode
           .gradients(forward as () => ReturnType<Tf['scalar']>, [...inputs, ...leaves], undefined, true);
         return [value, ...grads];
       });
-      const [loss, ...values] = await download(tensors);
+      const grads = tensors.slice(-layout.length);
+      const read = layout.map(async ({ offset, size: length }, index) => {
+        const part = target.subarray(offset, offset + length);
+        const grad = grads[index];
+        if (grad == null) part.fill(0);
+        else await readInto(grad, part).finally(() => grad.dispose());
+      });
+      const [[loss, ...ofLookups]] = await Promise.all([download(tensors.slice(0, -layout.length)), ...read]);
       const lossSum = loss![0]!;
       requireFinite(lossSum, key);
-      const numLookups = values.length - layout.length;
-      layout.forEach((entry, index) => {
-        const grad = values[numLookups + index];
-        if (grad == null) target.fill(0, entry.offset, entry.offset + entry.size);
-        else target.set(grad, entry.offset);
-      });
-      addLookupGradients(values.slice(0, numLookups), target);
+      addLookupGradients(ofLookups, target);
       return { lossSum, realTokens };
     },
 

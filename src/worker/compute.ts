@@ -218,6 +218,7 @@ export class ComputeThread {
       objective: config.objective,
       specialIds: data.manifest.specialIds,
       dropoutMasks: kernels,
+      readInto: engine.readInto,
     });
     requireFitting(engine, config, model.layout);
     const floats = layoutSize(model.layout);

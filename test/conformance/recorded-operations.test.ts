@@ -7,6 +7,7 @@ import { loadEngine, probeEngine } from '../../src/engine/index.ts';
 import type { Attribute, Binding, Values } from '../../src/engine/tensorflow/binding.ts';
 import { RULES } from '../../src/engine/tensorflow/op-shapes.ts';
 import { RecordingBinding } from '../../src/engine/tensorflow/recording.ts';
+import { mapPrivate, viewOf } from '../../src/net/memory-map.ts';
 
 /** Graphs are fused and folded before they run, so a value may be rounded otherwise. */
 const TOLERANCE = 1e-6;
@@ -257,6 +258,27 @@ describe.skipIf(!probe.available)('a recording binding', () => {
     recording.deleteTensor(forgotten);
     expect([...read(apply('Square', x))]).toEqual([1, 4]);
     expect(loads).toEqual([]);
+  });
+
+  it("reads into memory of the caller's, aligned for TensorFlow or not, and nothing beside it", () => {
+    const length = 5000;
+    const expected = Float32Array.from({ length }, (_, at) => 4 * at + 12);
+    const ys = Float32Array.from({ length }, () => 2);
+    const bytes = 65_536;
+    const mapped = viewOf(mapPrivate(bytes), bytes);
+    for (const at of [0, 16, 5, 64]) {
+      const around = new Float32Array(mapped).fill(-1);
+      const x = recording.createTensor(
+        [50, 100],
+        native.TF_FLOAT,
+        Float32Array.from({ length }, (_, i) => i),
+      );
+      const y = recording.createTensor([50, 100], native.TF_FLOAT, ys);
+      recording.readInto(chain(x, y), around.subarray(at, at + length));
+      expect(around.subarray(at, at + length)).toEqual(expected);
+      expect(around.subarray(0, at).every((value) => value === -1)).toBe(true);
+      expect(around.subarray(at + length).every((value) => value === -1)).toBe(true);
+    }
   });
 
   it('goes on after an operation that failed, whose tensors hold nothing', () => {

@@ -92,6 +92,7 @@ export function buildModel(
     objective: { ...LPLM, ...objective },
     specialIds: SPECIAL_IDS,
     dropoutMasks: philoxDropout,
+    readInto: async (tensor, target) => target.set((await tensor.data()) as Float32Array),
   });
 }
 

@@ -50,6 +50,7 @@ export async function measureTraining(engine: Engine, size: TrainingSize): Promi
     objective,
     specialIds: SPECIAL_IDS,
     dropoutMasks: createKernels(),
+    readInto: engine.readInto,
   });
   const parameters = new Float32Array(layoutSize(training.layout));
   initializeParameters(training.layout, model, 1, parameters);

@@ -13,10 +13,15 @@
 import { assert } from '../../base/index.ts';
 import type { Attribute, Binding, TensorMetadata, Values } from './binding.ts';
 import { GraphSessions } from './graph-sessions.ts';
+import { isAligned } from './libc.ts';
 import { type Operand, RULES } from './op-shapes.ts';
 
 /** Values of so few elements are looked at for the shapes they give. */
 const SMALL = 16;
+/** TensorFlow takes memory as it is when it begins at such a multiple, and copies it otherwise. */
+const ALIGNED_BYTES = 64;
+/** Of fewer floats a copy costs less than the calls. */
+const DIRECT_MIN = 4096;
 /** So few operations are not worth a graph. */
 const AT_ONCE_MAX = 3;
 
@@ -80,6 +85,32 @@ export class RecordingBinding {
     const entry = this.#entry(id);
     if (entry.source !== null) this.#run();
     return this.#binding.tensorDataSync(this.#handleOf(entry));
+  }
+
+  /**
+   * Copies a float32 tensor's values to `target`. Where that is aligned as TensorFlow wants it, TensorFlow writes
+   * there itself: without an ArrayBuffer in between, which is cleared first, counted by the garbage collector, and gone
+   * right after.
+   */
+  readInto(id: number, target: Float32Array): void {
+    const entry = this.#entry(id);
+    if (entry.source !== null) this.#run();
+    const handle = this.#handleOf(entry);
+    if (target.length < DIRECT_MIN || !isAligned(target, ALIGNED_BYTES)) {
+      target.set(this.#binding.tensorDataSync(handle) as Float32Array);
+      return;
+    }
+    const { TF_FLOAT, TF_INT32, TF_ATTR_TYPE } = this.#binding;
+    const type = (name: string, value: number) => ({ name, type: TF_ATTR_TYPE, value });
+    const float = type('T', TF_FLOAT);
+    const row = [1, target.length];
+    const shape = this.#binding.createTensor([2], TF_INT32, Int32Array.from(row));
+    const place = this.#binding.createTensor([1], TF_INT32, Int32Array.of(0));
+    const there = this.#binding.createTensor(row, TF_FLOAT, target);
+    const reshape = [float, type('Tshape', TF_INT32)];
+    const [values] = this.#binding.executeOp('Reshape', reshape, [handle, shape], 1);
+    const [written] = this.#binding.executeOp('InplaceUpdate', [float], [there, place, values!.id], 1);
+    for (const used of [shape, place, there, values!.id, written!.id]) this.#binding.deleteTensor(used);
   }
 
   executeOp(
@@ -193,10 +224,11 @@ function needed(nodes: readonly RecordedNode[]): RecordedNode[] {
 }
 
 /** Puts a recording binding beneath a tfjs backend; what it does not record goes to the native one. */
-export function recordOperations(backend: { binding: Binding }): void {
+export function recordOperations(backend: { binding: Binding }): RecordingBinding {
   const native = backend.binding;
   const recording = new RecordingBinding(native);
   const replaced = ['createTensor', 'deleteTensor', 'tensorDataSync', 'executeOp'] as const;
   const properties = replaced.map((name) => [name, { value: recording[name].bind(recording) }]);
   backend.binding = Object.create(native, Object.fromEntries(properties)) as Binding;
+  return recording;
 }

@@ -10,10 +10,11 @@ import { createRequire } from 'node:module';
 import type * as tfjs from '@tensorflow/tfjs';
 import { LockstepError, messageOf } from '../../base/index.ts';
 import { ON_THE_CPU } from '../cpu.ts';
-import type { DeviceTrouble, EngineOptions, LoadedBackend } from '../engine.ts';
+import type { DeviceTrouble, Engine, EngineOptions, LoadedBackend } from '../engine.ts';
 import { nvidiaCards } from '../nvidia.ts';
 import type { Binding } from './binding.ts';
 import { registerTensorflowKernels } from './kernels.ts';
+import { keepFreedMemory } from './libc.ts';
 import { recordOperations } from './recording.ts';
 
 const require = createRequire(import.meta.url);
@@ -23,6 +24,7 @@ export const TENSORFLOW_PACKAGE = '@tensorflow/tfjs-node-gpu';
 interface NodeBackend {
   readonly isUsingGpuDevice: boolean;
   binding: Binding;
+  getInputTensorIds(tensors: readonly tfjs.TensorInfo[]): number[];
 }
 
 /**
@@ -59,14 +61,18 @@ export async function loadTensorflow(options: EngineOptions): Promise<LoadedBack
   withoutArguments(() => require(TENSORFLOW_PACKAGE));
   await tf.ready();
   const backend = tf.backend() as unknown as NodeBackend;
-  recordOperations(backend);
+  const recording = recordOperations(backend);
+  keepFreedMemory();
+  const readInto: Engine['readInto'] = async (tensor, target) => {
+    recording.readInto(backend.getInputTensorIds([tensor])[0]!, target);
+  };
   registerTensorflowKernels(tf);
   const { binding, isUsingGpuDevice } = backend;
   const version = `TensorFlow ${binding.TF_Version}`;
   if (!isUsingGpuDevice) {
     if (card !== null) throw new Error(`TensorFlow does not see ${card}; its build may be one for CPUs`);
     const warnings = ['no GPU is visible to TensorFlow; it computes on the CPU'];
-    return { version, device: `CPU, ${threadsText(options.threads)}`, tf, warnings, ...ON_THE_CPU };
+    return { version, device: `CPU, ${threadsText(options.threads)}`, tf, warnings, ...ON_THE_CPU, readInto };
   }
   const name = card ?? nvidiaCards()[0] ?? 'GPU';
   const onGpu = { ...ON_THE_CPU, troubleOf };

@@ -12,6 +12,7 @@ import type * as tfjs from '@tensorflow/tfjs';
 import type * as webgpuPackage from '@tensorflow/tfjs-backend-webgpu';
 import { LockstepError } from '../../base/index.ts';
 import { ADAPTER_REMEDY, type Adapter, chooseAdapter } from '../adapters.ts';
+import { readByCopy } from '../cpu.ts';
 import type { DeviceTrouble, EngineOptions, LoadedBackend } from '../engine.ts';
 import { probeAdapters } from '../probe.ts';
 import { type WatchedBackend, watchedBackend } from './backend.ts';
@@ -60,6 +61,7 @@ export async function loadWebgpu({ device, bindingBytesMax }: EngineOptions): Pr
     warnings: adapter.isSoftware
       ? [`engine webgpu computes in software on ${adapter.name}: right, and far slower than any other engine`]
       : [],
+    readInto: readByCopy,
     readsWithinPass: false,
     tensorBytesMax: adapter.tensorBytesMax,
     troubleOf: (error) => backend.trouble ?? allocationTrouble(error),

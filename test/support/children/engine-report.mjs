@@ -43,7 +43,7 @@ const dropoutMasks = {
   },
 };
 
-const { tf } = await loadEngine(name, { threads: Number(threads) });
+const { tf, readInto } = await loadEngine(name, { threads: Number(threads) });
 const layout = parameterLayout(model);
 const parameters = new Float32Array(layoutSize(layout));
 initializeParameters(layout, model, 1, parameters);
@@ -53,6 +53,7 @@ const training = createTrainingModel({
   objective: { kind: 'lplm', exitLayers: 'iid', detachCopies: true, goldRatio: 0.3 },
   specialIds: { bos: 0, pad: 1, eos: 2, mask: 3 },
   dropoutMasks,
+  readInto,
 });
 training.setParameters(parameters);
 const gradient = new Float32Array(parameters.length);

@@ -25,7 +25,9 @@ const key = { seed: 1, step: 1, slot: 0 };
 
 const engine = await loadEngine('webgpu', { threads: 1 });
 const { tf } = engine;
-const training = createTrainingModel({ tf, model, objective, specialIds, dropoutMasks: null });
+const training = createTrainingModel({
+  ...{ tf, model, objective, specialIds, dropoutMasks: null, readInto: engine.readInto },
+});
 const parameters = new Float32Array(layoutSize(training.layout));
 initializeParameters(training.layout, model, 1, parameters);
 training.setParameters(parameters);
