@@ -150,8 +150,8 @@ function onMessage(turn: Turn, message: WorkerMessage): Failure | null {
   if (isSignOfLife) updateWorker(turn, incarnation, { lastHeardMs: turn.state.nowMs });
   switch (message.type) {
     case 'heartbeat': {
-      const { residentBytes, sentBytes, receivedBytes } = message;
-      updateWorker(turn, incarnation, { residentBytes, sentBytes, receivedBytes });
+      const { residentBytes, engineBytes, sentBytes, receivedBytes } = message;
+      updateWorker(turn, incarnation, { residentBytes, engineBytes, sentBytes, receivedBytes });
       return null;
     }
     case 'prepared':

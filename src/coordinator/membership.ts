@@ -49,6 +49,7 @@ export function onHello(turn: Turn, message: Extract<WorkerMessage, { type: 'hel
     isDraining: false,
     isStraggler: false,
     residentBytes: 0,
+    engineBytes: null,
     sentBytes: 0,
     receivedBytes: 0,
     times: null,

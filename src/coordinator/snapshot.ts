@@ -30,6 +30,7 @@ export interface WorkerSnapshot {
   readonly slotsLeased: number;
   readonly slotsPerSecond: number | null;
   readonly residentBytes: number;
+  readonly engineBytes: number | null;
   readonly sentBytes: number;
   readonly receivedBytes: number;
 }
@@ -41,9 +42,9 @@ export function snapshotOf(state: CoordinatorState): CoordinatorSnapshot {
   const heldBy = (holder: string) => ranges.filter((range) => range.holder === holder);
   const workers = [...state.workers.values()].map((record) => {
     const { incarnation, worker, host, pid, device, phase, speed, residentBytes } = record;
-    const { sentBytes, receivedBytes } = record;
+    const { engineBytes, sentBytes, receivedBytes } = record;
     return {
-      ...{ worker, host, pid, device, phase, residentBytes, sentBytes, receivedBytes },
+      ...{ worker, host, pid, device, phase, residentBytes, engineBytes, sentBytes, receivedBytes },
       slotsPerSecond: speed,
       slotsDone: numDone(heldBy(incarnation)),
       slotsLeased: numLeft(heldBy(incarnation)),

@@ -69,6 +69,8 @@ export interface WorkerRecord {
   /** It was slow enough that slots were taken back from it. */
   readonly isStraggler: boolean;
   readonly residentBytes: number;
+  /** Held by the engine's tensors; null before it has computed anything. */
+  readonly engineBytes: number | null;
   /** Gradients exchanged with peers since the worker was started. */
   readonly sentBytes: number;
   readonly receivedBytes: number;

@@ -192,6 +192,8 @@ export interface WorkerRow {
   /** Of the newest step it has reported. */
   readonly phases: PhaseTimes | null;
   readonly residentBytes: number | null;
+  /** Held by the engine's tensors, on the host or on a card. */
+  readonly engineBytes: number | null;
   readonly sentBytes: number | null;
   readonly receivedBytes: number | null;
   readonly sentBytesPerSecond: number | null;

@@ -118,6 +118,8 @@ export const workerMessageSchema = z.discriminatedUnion('type', [
     ...envelope,
     type: z.literal('heartbeat'),
     residentBytes: count,
+    /** Held by the engine's tensors after the newest micro-batch; null before the first. */
+    engineBytes: count.nullable(),
     /** Gradients sent to peers and received from them since the process was started, in bytes. */
     sentBytes: count,
     receivedBytes: count,

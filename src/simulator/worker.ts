@@ -164,7 +164,14 @@ export class SimulatedWorker {
     if (this.#state.worker === null) return;
     const hears = !isDeaf(this.#state, this.#cluster.settings.heartbeatLimitMs);
     this.#say({
-      ...{ type: 'heartbeat', generation: 0, step: this.#step ?? 0, attempt: 0, residentBytes: 1 },
+      ...{
+        type: 'heartbeat',
+        generation: 0,
+        step: this.#step ?? 0,
+        attempt: 0,
+        residentBytes: 1,
+        engineBytes: null,
+      },
       ...{ sentBytes: 0, receivedBytes: 0, hears },
     });
   }

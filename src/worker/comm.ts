@@ -111,6 +111,7 @@ export class CommThread {
   #timer: NodeJS.Timeout | null = null;
   readonly #clock = new SteadyClock(this.#deadlines.heartbeatIntervalMs, performance.now());
   readonly #times = new StepTimes();
+  #engineBytes: number | null = null;
   #closed = false;
 
   static async start(options: CommOptions, ports: CommPorts): Promise<CommThread> {
@@ -181,6 +182,7 @@ export class CommThread {
         }));
         const { job, result, milliseconds, dataMilliseconds } = message;
         this.#times.computed(milliseconds, dataMilliseconds);
+        this.#engineBytes = message.engineBytes;
         this.#post({ type: 'slotComputed', job, result, milliseconds });
         return;
       }
@@ -518,7 +520,8 @@ export class CommThread {
     const residentBytes = process.memoryUsage.rss();
     const { sentBytes, receivedBytes } = this.#links;
     const place = { generation: 0, step: this.#stateStep(), attempt: 0 };
-    this.#send({ type: 'heartbeat', ...place, residentBytes, sentBytes, receivedBytes, hears });
+    const engineBytes = this.#engineBytes;
+    this.#send({ type: 'heartbeat', ...place, residentBytes, engineBytes, sentBytes, receivedBytes, hears });
   }
 
   #member(): Membership {

@@ -338,6 +338,7 @@ export class ComputeThread {
         .map((fragment) => ({ ...fragment, value: this.#memory.lend(fragment.value) })),
       milliseconds: performance.now() - startMs,
       dataMilliseconds,
+      engineBytes: engine.tf.memory().numBytes,
     });
     return true;
   }

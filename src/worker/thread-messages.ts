@@ -96,6 +96,8 @@ export type FromCompute =
       readonly fragments: readonly Lent<SharedFragment>[];
       readonly milliseconds: number;
       readonly dataMilliseconds: number;
+      /** Held by the engine's tensors. */
+      readonly engineBytes: number;
     }
   /** Done with a job, or with as much of it as its gate let through. */
   | { readonly type: 'rangeEnded'; readonly job: string }

@@ -94,7 +94,7 @@ export const WORKER_MESSAGES: { [Type in WorkerMessage['type']]: fc.Arbitrary<Wo
   ready: typed('ready', { parametersDigest: digest }),
   stateFailed: typed('stateFailed', { reason: text }),
   heartbeat: typed('heartbeat', {
-    ...{ residentBytes: count, sentBytes: count, receivedBytes: count },
+    ...{ residentBytes: count, engineBytes: nullable(count), sentBytes: count, receivedBytes: count },
     hears: fc.boolean(),
   }),
   leased: typed('leased', { job: identifier, first: count, count: positive }),
@@ -155,7 +155,7 @@ export const COORDINATOR_MESSAGES: {
 
 export const gradientHeader: fc.Arbitrary<GradientHeader> = fc.record({
   ...envelope,
-  type: fc.constantFrom('fragment' as const, 'reduced' as const),
+  type: fc.constantFrom('fragment', 'reduced', 'fragmentUnread', 'reducedUnread'),
   rank: count,
   first: count,
   count: positive,

@@ -41,7 +41,7 @@ export function committed(step: number, change: Partial<CommittedRecord> = {}): 
 export function sampledWorker(worker: string, change: Partial<SampledRecord['workers'][number]> = {}) {
   return {
     ...{ worker, host: 'here', pid: 1, device: 'CPU', phase: 'member', slotsDone: 0, slotsLeased: 0 },
-    ...{ slotsPerSecond: 10, residentBytes: 5, sentBytes: 0, receivedBytes: 0 },
+    ...{ slotsPerSecond: 10, residentBytes: 5, engineBytes: null, sentBytes: 0, receivedBytes: 0 },
     ...change,
   };
 }

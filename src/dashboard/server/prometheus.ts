@@ -123,6 +123,7 @@ export class RunMetrics {
       row.straggler ? 1 : 0,
     );
     this.#gauge('lockstep_worker_resident_bytes', 'Resident memory', { worker }, row.residentBytes);
+    this.#gauge('lockstep_worker_engine_bytes', "Held by the engine's tensors", { worker }, row.engineBytes);
     this.#counter('lockstep_worker_sent_bytes_total', 'Gradients sent to peers', { worker }, row.sentBytes);
     this.#counter(
       'lockstep_worker_received_bytes_total',

@@ -93,6 +93,8 @@ const sampledSchema = z.object({
       slotsLeased: count,
       slotsPerSecond: figure,
       residentBytes: count,
+      /** Absent in records of before there was such a figure. */
+      engineBytes: figure.default(null),
       sentBytes: count,
       receivedBytes: count,
     }),

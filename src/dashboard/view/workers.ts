@@ -122,6 +122,7 @@ export class WorkerTable {
       slotsPerSecond: speed,
       tokensPerSecond: isPresent ? pace.tokensPerSecondOf(name) : null,
       residentBytes: sampled?.residentBytes ?? null,
+      engineBytes: sampled?.engineBytes ?? null,
       sentBytes: sampled?.sentBytes ?? null,
       receivedBytes: sampled?.receivedBytes ?? null,
       sentBytesPerSecond: isPresent ? rateOf(entry.traffic.items, ({ sent }) => sent) : null,

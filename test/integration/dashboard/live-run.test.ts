@@ -82,6 +82,7 @@ describe('while it trains', { timeout: LIMIT_MS }, () => {
       expect(row.phases!.wait).toBeGreaterThanOrEqual(0);
       expect(row.sentBytes).toBeGreaterThan(0);
       expect(row.residentBytes).toBeGreaterThan(1e6);
+      expect(row.engineBytes).toBeGreaterThan(1e5);
     }
     const { steps } = await ask<TimelineView>(run, 'api/timeline');
     const step = steps.findLast(({ lanes }) => lanes.length === 3)!;

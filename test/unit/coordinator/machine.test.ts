@@ -254,6 +254,7 @@ describe('computing', () => {
         script.say(name, {
           type: 'heartbeat',
           residentBytes: 1,
+          engineBytes: null,
           sentBytes: 0,
           receivedBytes: 0,
           hears: true,
@@ -289,7 +290,14 @@ describe('computing', () => {
     script.hello('late');
     script.event({ type: 'tick', nowMs: heartbeatLimitMs - 1 });
     for (const name of ['a', 'late'])
-      script.say(name, { type: 'heartbeat', residentBytes: 1, sentBytes: 0, receivedBytes: 0, hears: true });
+      script.say(name, {
+        type: 'heartbeat',
+        residentBytes: 1,
+        engineBytes: null,
+        sentBytes: 0,
+        receivedBytes: 0,
+        hears: true,
+      });
     script.event({ type: 'tick', nowMs: heartbeatLimitMs + 1 });
     expect(script.kinds).toEqual([]);
   });
@@ -462,13 +470,13 @@ describe('a lost worker', () => {
     const script = started(['a', 'b']);
     script.event({ type: 'tick', nowMs: 1000 });
     expect(script.kinds).toEqual([]);
-    const heard = { residentBytes: 5, sentBytes: 6, receivedBytes: 7, hears: true };
+    const heard = { residentBytes: 5, engineBytes: 8, sentBytes: 6, receivedBytes: 7, hears: true };
     script.say('a', { type: 'heartbeat', ...heard });
     script.event({ type: 'tick', nowMs: 1001 });
     expect(script.effects[0]).toMatchObject({ type: 'note', event: 'workerLost' });
     expect([...script.state.workers.keys()]).toEqual(['a']);
     expect(script.state.workers.get('a')).toMatchObject({
-      ...{ residentBytes: 5, sentBytes: 6, receivedBytes: 7 },
+      ...{ residentBytes: 5, engineBytes: 8, sentBytes: 6, receivedBytes: 7 },
       lastHeardMs: 1000,
     });
   });
@@ -478,12 +486,33 @@ describe('a lost worker', () => {
     const { heartbeatLimitMs } = script.state.settings;
     for (const nowMs of [1, heartbeatLimitMs]) {
       script.event({ type: 'tick', nowMs });
-      script.say('a', { type: 'heartbeat', residentBytes: 1, sentBytes: 0, receivedBytes: 0, hears: true });
-      script.say('b', { type: 'heartbeat', residentBytes: 1, sentBytes: 0, receivedBytes: 0, hears: false });
+      script.say('a', {
+        type: 'heartbeat',
+        residentBytes: 1,
+        engineBytes: null,
+        sentBytes: 0,
+        receivedBytes: 0,
+        hears: true,
+      });
+      script.say('b', {
+        type: 'heartbeat',
+        residentBytes: 1,
+        engineBytes: null,
+        sentBytes: 0,
+        receivedBytes: 0,
+        hears: false,
+      });
     }
     script.event({ type: 'tick', nowMs: heartbeatLimitMs + 1 });
     expect([...script.state.workers.keys()]).toEqual(['a']);
-    script.say('b', { type: 'heartbeat', residentBytes: 1, sentBytes: 0, receivedBytes: 0, hears: false });
+    script.say('b', {
+      type: 'heartbeat',
+      residentBytes: 1,
+      engineBytes: null,
+      sentBytes: 0,
+      receivedBytes: 0,
+      hears: false,
+    });
     expect(script.kinds, 'it may hear that').toEqual(['evicted>b']);
   });
 
