@@ -138,9 +138,12 @@ class LineOutput {
   constructor(path: string | null) {
     this.#path = path;
     this.#stream = path === null ? process.stdout : createWriteStream(`${path}.partial`);
-    this.#stream.on('error', (error) => {
-      this.#failure = error;
-    });
+    // Standard output that fails ends the process: see output.ts.
+    if (path !== null) {
+      this.#stream.on('error', (error) => {
+        this.#failure = error;
+      });
+    }
   }
 
   async write(line: string): Promise<void> {
@@ -163,8 +166,7 @@ class LineOutput {
 
   #check(): void {
     if (this.#failure === null) return;
-    const name = this.#path === null ? 'standard output' : `--output ${this.#path}`;
-    const reason = `${name} could not be written (${messageOf(this.#failure)}): name a file in a folder that exists and has space`;
+    const reason = `--output ${this.#path} could not be written (${messageOf(this.#failure)}): name a file in a folder that exists and has space`;
     throw new LockstepError('DISK_FULL', reason, { cause: this.#failure });
   }
 }

@@ -375,6 +375,11 @@ export class CommThread {
       this.#deadlines,
       (reason) => this.#ports.logger.warn('queueTrouble', { reason }),
     );
+    if (this.#closed) {
+      // Evicted meanwhile. Left open, it would keep this thread alive, for whose end the next incarnation waits.
+      await consumer.close();
+      return;
+    }
     this.#membership = {
       welcome,
       consumer,
