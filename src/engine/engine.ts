@@ -40,8 +40,8 @@ export interface Engine {
   readonly tf: typeof tfjs;
   /** What a person should know about this choice, one line each. */
   readonly warnings: readonly string[];
-  /** Whether values can be read back while a pass is being computed (`dataSync`). */
-  readonly readsWithinPass: boolean;
+  /** Whether values are read beside computing: a read that is asked for within a pass does not hold it up. */
+  readonly readsBeside: boolean;
   /** Largest tensor that it can hold, in bytes. */
   readonly tensorBytesMax: number;
   /** What a failed computation says about the device; null when it is about something else. */

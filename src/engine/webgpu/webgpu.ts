@@ -60,7 +60,7 @@ export async function loadWebgpu({ device, bindingBytesMax }: EngineOptions): Pr
     warnings: adapter.isSoftware
       ? [`engine webgpu computes in software on ${adapter.name}: right, and far slower than any other engine`]
       : [],
-    readsWithinPass: false,
+    readsBeside: true,
     tensorBytesMax: adapter.tensorBytesMax,
     troubleOf: (error) => backend.trouble ?? allocationTrouble(error),
     restart: start,
