@@ -32,6 +32,18 @@ export const FUSED_KERNELS = {
   attentionGradient: 'LockstepAttentionGradient',
   /** {rows [N,D], table [V,D], labels int32 [N]} to [lossSum, dRows, dTable]. */
   crossEntropy: 'LockstepCrossEntropy',
+  // Of generation, on folded weights (model/inference-weights.ts): projections [I,O].
+  /** {all [B*K,D], weight [D,2D]}, {batchSize, heads} to [keys [B,H,K,E], values [B,H,K,E]]. */
+  keysAndValues: 'LockstepKeysAndValues',
+  /**
+   * {x [B*Q,D], keys, values, keyBias or none, queryWeight, queryBias, outWeight, outBias, gain, bias}, {epsilon} to
+   * [norm(x + attention) [B*Q,D]].
+   */
+  attendedNorm: 'LockstepAttendedNorm',
+  /** {x [N,D], weight1, bias1, weight2, bias2, gain, bias}, {epsilon} to [norm(x + feedForward) [N,D]]. */
+  feedForwardNorm: 'LockstepFeedForwardNorm',
+  /** {rows [N,D], columns [D,V]} to [[3,N]: the best column, the sum of e = exp(z - max z), the sum of e (z - max z)]. */
+  head: 'LockstepHead',
 } as const;
 
 /** Kernels that an engine may have besides, in the place of a loop of the model's over others. */

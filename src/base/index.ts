@@ -26,6 +26,7 @@ export {
   type RandomKey,
   type RandomStream,
 } from './philox.ts';
+export { bytesField, doubleField, floatField, message, varintField } from './protobuf.ts';
 export { quantile } from './quantile.ts';
 export { SECTIONS, type Section } from './state-sections.ts';
 export { SteadyClock } from './steady-clock.ts';

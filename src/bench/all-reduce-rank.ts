@@ -57,7 +57,7 @@ const key = deriveKey('benchmark', 'frame');
 const kernels = createKernels();
 const receiver = await PeerReceiver.bind('tcp://127.0.0.1:*', key);
 const memory = GradientMemory.create();
-const peerMemories = new PeerMemories(memory, fail);
+const peerMemories = new PeerMemories(memory.address, fail);
 const senders = new Map<string, PeerSender>();
 const buffersOf = new Map<number, Buffers>();
 let rank = 0;
@@ -78,7 +78,7 @@ process.on('disconnect', () => process.exit(0));
 readFrames().catch((error: unknown) => fail(messageOf(error)));
 say({
   type: 'bound',
-  address: { peerEndpoint: receiver.endpoint, peerMemory: memory?.address ?? null },
+  address: { peerEndpoint: receiver.endpoint, peerMemory: memory.address },
 });
 
 async function readFrames(): Promise<void> {
@@ -159,15 +159,14 @@ function senderTo(endpoint: string): PeerSender {
 function buffersFor(floats: number): Buffers {
   const known = buffersOf.get(floats);
   if (known !== undefined) return known;
-  const vector = (length: number) => new Float32Array(new SharedArrayBuffer(length * 4));
   const made: Buffers = {
-    fragment: vector(floats),
+    fragment: memory.allocate(floats),
     state: {
-      reduced: vector(floats),
+      reduced: memory.allocate(floats),
       blockSums: new Float64Array(new SharedArrayBuffer(numBlocks(floats) * 8)),
     },
   };
-  // In place: `map` would make an array that is not over shared memory, as a worker's fragments are.
+  // In place: `map` would make an array that is not in shared memory, as a worker's fragments are.
   made.fragment.forEach((_, index) => {
     made.fragment[index] = elementOf(rank, index);
   });

@@ -108,7 +108,7 @@ async function timeOne(model: GenerationModel, options: Partial<DecodingOptions>
   const encoded = model.encode(source());
   const encodedMs = performance.now();
   const { sequences } = await model.decode(encoded, {
-    ...{ exit: 'full', threshold: 0, confidence: 'shortlist', targetLength: TARGET_LENGTH },
+    ...{ exit: 'full', threshold: 0, quorum: 1, confidence: 'shortlist', targetLength: TARGET_LENGTH },
     ...{ beams: 1, lengthPenalty: 1, ...options },
   });
   const endMs = performance.now();

@@ -2,6 +2,7 @@
 import { performance } from 'node:perf_hooks';
 import { PRESETS } from '../config/index.ts';
 import { adamwScalars, createKernels, numBlocks } from '../kernels/index.ts';
+import { GradientMemory } from '../net/index.ts';
 
 /** Fits no cache. */
 const FLOATS = 2 ** 22;
@@ -10,7 +11,8 @@ const ROUNDS = 7;
 /** Nanoseconds, the least of some rounds, as other load can only add to it; the upload to the engine is not in it. */
 export function measureUpdate(): number {
   const kernels = createKernels();
-  const vector = () => new Float32Array(new SharedArrayBuffer(FLOATS * 4)).fill(1e-3);
+  const memory = GradientMemory.of(null);
+  const vector = () => memory.allocatePrivate(FLOATS).fill(1e-3);
   const vectors = {
     parameters: vector(),
     gradient: vector(),
@@ -22,8 +24,7 @@ export function measureUpdate(): number {
   const digests = new BigUint64Array(numBlocks(FLOATS));
   const times = Array.from({ length: ROUNDS }, () => {
     const startMs = performance.now();
-    kernels.adamw(vectors, scalars);
-    kernels.digestBlocks(vectors.parameters, digests, 0);
+    kernels.adamw(vectors, scalars, digests);
     return performance.now() - startMs;
   });
   return (Math.min(...times) * 1e6) / FLOATS;

@@ -1,15 +1,14 @@
 /** `lockstep coordinator`: the coordinator alone, for workers on this host or others. */
 import { hostname } from 'node:os';
 import type { Command } from 'commander';
-import { LockstepError } from '../base/index.ts';
 import { deadlinesFrom } from '../config/index.ts';
 import { ServedDataset } from '../data/index.ts';
 import { checkRedis } from '../queue/index.ts';
 import { addRunFlags, atLeastOne, port, type RunFlags } from './flags.ts';
-import { TOKEN_VARIABLE } from './local-workers.ts';
 import { addDashboardFlags, type DashboardFlags, RunObserver } from './observe.ts';
 import { openPlannedRun, planRun } from './open-run.ts';
 import { runCommand, say } from './terminal.ts';
+import { tokenFromEnvironment } from './token.ts';
 import { exitCodeOf } from './train.ts';
 import { lockstepVersion } from './version.ts';
 
@@ -85,14 +84,4 @@ async function coordinate(flags: CoordinatorFlags): Promise<number> {
     await coordinator.close();
     await data.close();
   }
-}
-
-export function tokenFromEnvironment(): string {
-  const token = process.env[TOKEN_VARIABLE] ?? '';
-  if (token.length >= 16) return token;
-  throw new LockstepError(
-    'CONFIG_INVALID',
-    `${TOKEN_VARIABLE} is ${token === '' ? 'not set' : 'shorter than 16 characters'}: ` +
-      'give coordinator and workers one secret, as from `openssl rand -hex 32`',
-  );
 }

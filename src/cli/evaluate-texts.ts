@@ -24,7 +24,7 @@ import { type GenerationOptions, generationDefaults, TextGenerator } from '../ge
 import { type ScoringOptions, stemmerWithExceptions } from '../metrics/index.ts';
 import { CONFIDENCES, EXITS } from '../model/index.ts';
 import { atLeastOne } from './flags.ts';
-import { openOptionsOf } from './generation-flags.ts';
+import { openOptionsOf, share } from './generation-flags.ts';
 import { formatCount, LiveLine, say, warn } from './terminal.ts';
 import { writeWhole } from './whole-file.ts';
 
@@ -36,6 +36,7 @@ export interface TextFlags {
   readonly limit?: number;
   readonly exit?: GenerationOptions['exit'];
   readonly threshold?: readonly number[];
+  readonly quorum?: number;
   readonly confidence?: GenerationOptions['confidence'];
   readonly targetLength?: number;
   readonly beams?: number;
@@ -56,6 +57,11 @@ export function addTextFlags(command: Command): Command {
     .option('--limit <n>', 'only the first so many lines', atLeastOne)
     .addOption(new Option('--exit <name>', "where tokens leave (default: the model's)").choices(EXITS))
     .option('--threshold <list>', 'entropies of the hard exit in nats, as 0.5 or 0.1,0.5,1', numbers)
+    .option(
+      '--quorum <share>',
+      "hard exit: share of a text's tokens that the others follow (default: 1)",
+      share,
+    )
     .addOption(
       new Option('--confidence <name>', "what the hard exit's test reads (default: shortlist)").choices(
         CONFIDENCES,
@@ -130,14 +136,14 @@ export async function evaluateModels(runs: readonly string[], flags: TextFlags):
 
 /** What the flags say of this kind of model, one for each threshold; says aloud what does not concern it. */
 function waysToGenerate(run: string, { facts }: TextGenerator, flags: TextFlags): GenerationOptions[] {
-  const { exit, threshold, confidence, targetLength, beams } = flags;
+  const { exit, threshold, quorum, confidence, targetLength, beams } = flags;
   const usual: GenerationOptions = {
     ...generationDefaults(facts.kind),
     ...(targetLength === undefined ? {} : { targetLength }),
   };
   if (facts.kind === 'autoregressive') {
-    if (exit !== undefined || threshold !== undefined || confidence !== undefined) {
-      warn(`${run} is autoregressive: --exit, --threshold and --confidence do not concern it`);
+    if ([exit, threshold, quorum, confidence].some((flag) => flag !== undefined)) {
+      warn(`${run} is autoregressive: --exit, --threshold, --quorum and --confidence do not concern it`);
     }
     return [{ ...usual, ...(beams === undefined ? {} : { beams }) }];
   }
@@ -146,9 +152,12 @@ function waysToGenerate(run: string, { facts }: TextGenerator, flags: TextFlags)
     ...usual,
     ...(exit === undefined ? {} : { exit }),
     ...(confidence === undefined ? {} : { confidence }),
+    ...(quorum === undefined ? {} : { quorum }),
   };
   if (parallel.exit !== 'hard') {
-    if (threshold !== undefined) warn(`${run} has exit ${parallel.exit}: --threshold does not concern it`);
+    if (threshold !== undefined || quorum !== undefined) {
+      warn(`${run} has exit ${parallel.exit}: --threshold and --quorum do not concern it`);
+    }
     return [parallel];
   }
   return (threshold ?? [parallel.threshold]).map((value) => ({ ...parallel, threshold: value }));

@@ -42,6 +42,7 @@ const MODES_OF: Readonly<Record<string, readonly Mode[]>> = {
   json: ['generate', 'score'],
   exit: ['generate'],
   threshold: ['generate'],
+  quorum: ['generate'],
   confidence: ['generate'],
   targetLength: ['generate'],
   beams: ['generate'],

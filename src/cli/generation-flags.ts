@@ -21,6 +21,7 @@ export interface ModelFlags {
 export interface GenerationFlags {
   readonly exit?: GenerationOptions['exit'];
   readonly threshold?: number;
+  readonly quorum?: number;
   readonly confidence?: GenerationOptions['confidence'];
   readonly targetLength?: number;
   readonly beams?: number;
@@ -52,6 +53,7 @@ export function addGenerationFlags(command: Command): Command {
       ).choices(EXITS),
     )
     .option('--threshold <nats>', 'hard exit: entropy below which a token leaves its layer', zeroOrMore)
+    .option('--quorum <share>', "hard exit: share of a text's tokens that the others follow", share)
     .addOption(
       new Option('--confidence <kind>', 'hard exit: what the entropy is taken over').choices(CONFIDENCES),
     )
@@ -76,16 +78,18 @@ export function generationOptionsOf(flags: GenerationFlags, facts: GeneratorFact
   const options = {
     exit: flags.exit ?? defaults.exit,
     threshold: flags.threshold ?? defaults.threshold,
+    quorum: flags.quorum ?? defaults.quorum,
     confidence: flags.confidence ?? defaults.confidence,
     targetLength: flags.targetLength ?? null,
     beams: flags.beams ?? defaults.beams,
     lengthPenalty: flags.lengthPenalty ?? defaults.lengthPenalty,
     removeRepeats: flags.dedup,
   };
-  if (flags.threshold !== undefined && options.exit !== 'hard') {
+  for (const name of ['threshold', 'quorum'] as const) {
+    if (flags[name] === undefined || options.exit === 'hard') continue;
     throw new LockstepError(
       'CONFIG_INVALID',
-      `--threshold ${flags.threshold}: exit ${options.exit} tests no token; use --exit hard or leave it out`,
+      `--${name} ${flags[name]}: exit ${options.exit} tests no token; use --exit hard or leave it out`,
     );
   }
   return options;
@@ -94,6 +98,12 @@ export function generationOptionsOf(flags: GenerationFlags, facts: GeneratorFact
 function number(text: string): number {
   const value = Number(text);
   if (text.trim() === '' || !Number.isFinite(value)) throw new InvalidArgumentError('expected a number');
+  return value;
+}
+
+export function share(text: string): number {
+  const value = number(text);
+  if (value < 0 || value > 1) throw new InvalidArgumentError('expected a share from 0 to 1');
   return value;
 }
 

@@ -3,10 +3,9 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { endingWithParent } from '../queue/index.ts';
+import { TOKEN_VARIABLE } from './token.ts';
 
 const MAIN = fileURLToPath(new URL('./main.js', import.meta.url));
-/** The token travels in the environment, where other users cannot read it off the process list. */
-export const TOKEN_VARIABLE = 'LOCKSTEP_TOKEN';
 
 export interface LocalWorkerOptions {
   readonly name: string;

@@ -5,8 +5,8 @@ import { isLoopback } from '../dashboard/index.ts';
 import { GenerationServer } from '../serving/index.ts';
 import { atLeastOne, port } from './flags.ts';
 import { addModelFlags, type ModelFlags, openOptionsOf } from './generation-flags.ts';
-import { TOKEN_VARIABLE } from './local-workers.ts';
 import { runCommand, say } from './terminal.ts';
+import { TOKEN_VARIABLE } from './token.ts';
 
 interface ServeFlags extends ModelFlags {
   readonly port: number;

@@ -6,10 +6,10 @@ import { LockstepError } from '../base/index.ts';
 import { ENGINE_NAMES, type EngineName } from '../config/index.ts';
 import { type DataPlace, startWorker, type WorkerOptions } from '../worker/index.ts';
 import { cacheFolder } from './cache-folder.ts';
-import { tokenFromEnvironment } from './coordinator.ts';
 import { type DevicesFlag, devicesFlag } from './devices.ts';
 import { addressAndPort, type HostAndPort, hostPort, port, wholeNumber } from './flags.ts';
 import { runCommand, warn } from './terminal.ts';
+import { tokenFromEnvironment } from './token.ts';
 import { runWorkerFleet } from './worker-fleet.ts';
 
 interface WorkerFlags {

@@ -17,7 +17,7 @@ const COMMON = {
   mixedEngines: false,
   objective: { kind: 'lplm', exitLayers: 'iid', detachCopies: true, goldRatio: 0.3 },
   start: null,
-  network: { heartbeatLimitMs: 2000, pieceBytes: 1024 * 1024 },
+  network: { heartbeatLimitMs: 2000, pieceBytes: 4 * 1024 * 1024 },
 } as const;
 
 export const PRESETS: Readonly<Record<PresetName, RunConfig>> = {

@@ -9,7 +9,7 @@ import type * as tfjs from '@tensorflow/tfjs';
 import { LockstepError, messageOf } from '../base/index.ts';
 import type { EngineName } from '../config/index.ts';
 import { probeEngine } from './probe.ts';
-import { loadTensorflow } from './tensorflow.ts';
+import { loadTensorflow } from './tensorflow/tensorflow.ts';
 import { loadWasm } from './wasm.ts';
 import { loadWebgpu } from './webgpu/webgpu.ts';
 

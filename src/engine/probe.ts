@@ -7,7 +7,7 @@ import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { ENGINE_NAMES, type EngineName } from '../config/index.ts';
 import { type Adapter, adapterText, chooseAdapter, LIST_ADAPTERS } from './adapters.ts';
-import { TENSORFLOW_PACKAGE, tensorflowEnvironment } from './tensorflow.ts';
+import { TENSORFLOW_PACKAGE, tensorflowEnvironment } from './tensorflow/tensorflow.ts';
 import { WASM_PACKAGE } from './wasm.ts';
 
 const TRIAL_LIMIT_MS = 60_000;

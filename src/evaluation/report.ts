@@ -102,7 +102,8 @@ function qualityCells({ model, generation }: EvaluationRow, repeats: string, sco
 }
 
 function exitOf({ kind, options }: GenerationFigures): string {
-  const { exit, threshold, beams } = options;
+  const { exit, threshold, quorum, beams } = options;
   if (kind === 'autoregressive') return beams === 1 ? 'greedy' : `beam ${beams}`;
-  return exit === 'hard' ? `hard ${threshold}` : exit;
+  if (exit !== 'hard') return exit;
+  return quorum === 1 ? `hard ${threshold}` : `hard ${threshold}, ${quorum}`;
 }

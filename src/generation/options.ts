@@ -8,6 +8,8 @@ export const generationOptionsSchema = z.strictObject({
   exit: z.enum(EXITS),
   /** Hard exit: entropy in nats, below which a token leaves its layer. 0 lets none leave before the last. */
   threshold: z.number().min(0),
+  /** Hard exit: once this share of a text's slots has left, the others leave too. 1 waits for each. */
+  quorum: z.number().min(0).max(1),
   /** Hard exit: whether the test reads a shortlist of tokens or the whole vocabulary, as published. */
   confidence: z.enum(CONFIDENCES),
   /** Slots that each output may fill, its end included; null takes what the model was trained for. */
@@ -25,6 +27,7 @@ export type GenerationOptions = Readonly<z.infer<typeof generationOptionsSchema>
 export const GENERATION_DEFAULTS: GenerationOptions = {
   exit: 'hard',
   threshold: 0.5,
+  quorum: 1,
   confidence: 'shortlist',
   targetLength: null,
   beams: 1,

@@ -138,7 +138,7 @@ export class TextGenerator {
 
   async #generate(sources: readonly Source[], options: GenerationOptions): Promise<GeneratedText[]> {
     if (sources.length === 0) return [];
-    const { targetLength: asked, exit, threshold, confidence, beams, lengthPenalty } = options;
+    const { targetLength: asked, exit, threshold, quorum, confidence, beams, lengthPenalty } = options;
     const { targetLength: usual, targetLengthMax } = this.facts;
     const targetLength = asked ?? usual;
     if (targetLength > targetLengthMax) {
@@ -153,7 +153,7 @@ export class TextGenerator {
     try {
       const encodedMs = performance.now();
       const { sequences } = await this.#model.decode(encoded, {
-        ...{ exit, threshold, confidence, targetLength, beams, lengthPenalty },
+        ...{ exit, threshold, quorum, confidence, targetLength, beams, lengthPenalty },
       });
       const endMs = performance.now();
       const times = {

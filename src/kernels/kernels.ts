@@ -12,7 +12,7 @@ import { fileURLToPath } from 'node:url';
 import { assert, LockstepError, philoxBase, type RandomKey } from '../base/index.ts';
 import type { AdamwScalars } from './adamw-scalars.ts';
 import { BLOCK_FLOATS, numBlocks } from './blocks.ts';
-import { type FloatSink, lengthOf, type SumMeasures, type SumTree } from './sum-tree.ts';
+import { lengthOf, type SumMeasures, type SumTree } from './sum-tree.ts';
 
 /** Staged at a time of each operand: 64 KiB, so that all four of AdamW stay in the second-level cache. */
 const PIECE_FLOATS = 16_384;
@@ -43,10 +43,10 @@ export interface Kernels {
   /** A node of the reduction tree: target = left + right with the same flush; any NaN becomes 0x7fc00000. */
   addFlush(target: Float32Array, left: Float32Array, right: Float32Array): void;
   /**
-   * Writes the sum along `tree` to each of `targets`, and takes the measures of it. A target may be a
-   * leaf's own memory.
+   * Writes the sum along `tree` to `target`, which may be a leaf's own memory, and takes the measures of it.
+   * Null where only the measures are wanted.
    */
-  sumTree(tree: SumTree, targets: readonly FloatSink[], measures: SumMeasures | null): void;
+  sumTree(tree: SumTree, target: Float32Array | null, measures: SumMeasures | null): void;
   /**
    * Digests the exact bits of each block of `data`, which starts at a block's first float, into
    * `blockDigests` from index `firstBlock` on.
@@ -54,8 +54,11 @@ export interface Kernels {
   digestBlocks(data: Float32Array, blockDigests: BigUint64Array, firstBlock: number): void;
   /** Likewise the sum of squares of each block; not finite if an element is not. */
   sumOfSquares(data: Float32Array, blockSums: Float64Array, firstBlock: number): void;
-  /** One AdamW update of a range of the vector; the result does not depend on how the vector is cut. */
-  adamw(vectors: AdamwVectors, scalars: AdamwScalars): void;
+  /**
+   * One AdamW update of a range of the vector; the result does not depend on how the vector is cut.
+   * `blockDigests` takes the digests of the new parameters, from the first on; null where nobody asks.
+   */
+  adamw(vectors: AdamwVectors, scalars: AdamwScalars, blockDigests: BigUint64Array | null): void;
   /**
    * Fills `target` with a dropout mask: 0 with probability q and 1 / (1 - q) otherwise, q being `rate`
    * rounded to a multiple of 2^-16 (and below 1), so that the mask's mean is exactly 1.
@@ -140,29 +143,29 @@ class WasmKernels implements Kernels {
     }
   }
 
-  sumTree(tree: SumTree, targets: readonly FloatSink[], measures: SumMeasures | null): void {
+  sumTree(tree: SumTree, target: Float32Array | null, measures: SumMeasures | null): void {
     const length = lengthOf(tree);
     for (let begin = 0; begin < length; begin += PIECE_FLOATS) {
       const floats = Math.min(PIECE_FLOATS, length - begin);
       this.#evaluate(tree, FIRST, begin, floats);
       if (measures !== null) this.#measure(FIRST, begin, floats, measures);
-      const result = this.#floats.subarray(FIRST / 4, FIRST / 4 + floats);
-      for (const target of targets) target.write(result, begin);
+      if (target !== null) this.#store(FIRST, target, begin, floats);
     }
   }
 
   digestBlocks(data: Float32Array, blockDigests: BigUint64Array, firstBlock: number): void {
     assertRoom(data, blockDigests.length - firstBlock);
-    this.sumTree({ source: data, blockDigests: null }, [], { blockDigests, blockSums: null, firstBlock });
+    this.sumTree({ source: data, blockDigests: null }, null, { blockDigests, blockSums: null, firstBlock });
   }
 
   sumOfSquares(data: Float32Array, blockSums: Float64Array, firstBlock: number): void {
     assertRoom(data, blockSums.length - firstBlock);
-    this.sumTree({ source: data, blockDigests: null }, [], { blockDigests: null, blockSums, firstBlock });
+    this.sumTree({ source: data, blockDigests: null }, null, { blockDigests: null, blockSums, firstBlock });
   }
 
-  adamw(vectors: AdamwVectors, scalars: AdamwScalars): void {
+  adamw(vectors: AdamwVectors, scalars: AdamwScalars, blockDigests: BigUint64Array | null): void {
     const { parameters, gradient, firstMoment, secondMoment } = vectors;
+    if (blockDigests !== null) assertRoom(parameters, blockDigests.length);
     for (const other of [gradient, firstMoment, secondMoment]) assertOperands(parameters, other);
     for (let begin = 0; begin < parameters.length; begin += PIECE_FLOATS) {
       const floats = this.#load(FIRST, parameters, begin);
@@ -186,6 +189,8 @@ class WasmKernels implements Kernels {
         scalars.weightDecay,
         scalars.learningRate,
       );
+      this.#zeroTail(FIRST, floats);
+      this.#measure(FIRST, begin, floats, { blockDigests, blockSums: null, firstBlock: 0 });
       this.#store(FIRST, parameters, begin, floats);
       this.#store(THIRD, firstMoment, begin, floats);
       this.#store(FOURTH, secondMoment, begin, floats);
@@ -217,14 +222,18 @@ class WasmKernels implements Kernels {
     target.set(this.#floats.subarray(at / 4, at / 4 + floats), begin);
   }
 
+  /** Digests and sums go over whole vectors: what is beyond the data must not count. */
+  #zeroTail(at: number, floats: number): void {
+    this.#floats.fill(0, at / 4 + floats, at / 4 + roundUp(floats, 8));
+  }
+
   /** Leaves the piece of the tree's value that starts at `begin` at `at`, zeroed to whole vectors. */
   #evaluate(tree: SumTree, at: number, begin: number, floats: number): void {
     if ('source' in tree) {
       const { source, blockDigests } = tree;
       assert(source.length >= begin + floats, 'operands of one length');
-      if (source instanceof Float32Array) this.#load(at, source, begin);
-      else source.read(this.#floats.subarray(at / 4, at / 4 + floats), begin);
-      this.#floats.fill(0, at / 4 + floats, at / 4 + roundUp(floats, 8));
+      this.#load(at, source, begin);
+      this.#zeroTail(at, floats);
       this.#measure(at, begin, floats, { blockDigests, blockSums: null, firstBlock: 0 });
       return;
     }

@@ -3,23 +3,11 @@
  * all operands are read, digested, added up, and the result is measured and written where it belongs.
  */
 
-/** Floats that are read piece by piece from wherever they are. */
-export interface FloatSource {
-  readonly length: number;
-  /** Fills `target` with the floats from `begin` on. */
-  read(target: Float32Array, begin: number): void;
-}
-
-/** Where floats go piece by piece; `values` is valid during the call only. */
-export interface FloatSink {
-  write(values: Float32Array, begin: number): void;
-}
-
 /** A node is left + right, by the flushing addition of `addFlush`. All leaves are of one length. */
 export type SumTree = SumLeaf | SumNode;
 
 export interface SumLeaf {
-  readonly source: Float32Array | FloatSource;
+  readonly source: Float32Array;
   /** Takes the digests of the leaf's own blocks, from the first on; null where nobody asks. */
   readonly blockDigests: BigUint64Array | null;
 }

@@ -42,6 +42,8 @@ export interface DecodingOptions {
   readonly exit: Exit;
   /** Hard exit: nats; a slot leaves below it. */
   readonly threshold: number;
+  /** Hard exit: the share of a sequence's slots whose leaving lets the others leave; 1 waits for each. */
+  readonly quorum: number;
   readonly confidence: Confidence;
   /** Slots of every sequence. */
   readonly targetLength: number;
@@ -108,12 +110,12 @@ export function createGenerationModel(options: GenerationModelOptions): Generati
   };
 
   const decodeParallel = async (encoded: EncodedBatch, decoding: DecodingOptions): Promise<DecodedBatch> => {
-    const { exit, threshold, confidence, targetLength } = decoding;
+    const { exit, threshold, quorum, confidence, targetLength } = decoding;
     const all = { columns: inference().weights.offRamp, ids: null };
     const words =
       confidence === 'full' ? all : shortlistOf(inference(), encoded.sourceIds, await wordsExpected());
     try {
-      return await decodeInParallel(inference(), encoded, { exit, threshold, targetLength, words });
+      return await decodeInParallel(inference(), encoded, { exit, threshold, quorum, targetLength, words });
     } finally {
       if (words !== all) words.columns.dispose();
     }

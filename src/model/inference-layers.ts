@@ -4,7 +4,8 @@
  * Legend: B sequences, Q queries and K keys of each, S source, D model, H heads, E features of a head,
  * N rows (a row is one token of one sequence). Every function returns tensors that the caller frees.
  */
-import type { Tensor, Tf } from './differentiable.ts';
+import { FUSED_KERNELS } from '../base/index.ts';
+import { fusedKernel, type Tensor, type Tf } from './differentiable.ts';
 import type {
   AttentionWeights,
   EncoderLayerWeights,
@@ -58,6 +59,11 @@ export class InferenceLayers {
   /** Keys and values of `all` [B*K, D]. */
   keysAndValues(all: Tensor, { keyValue }: AttentionWeights, batchSize: number): KeysAndValues {
     const { tf, heads, dModel } = this;
+    const fused = fusedKernel(tf, FUSED_KERNELS.keysAndValues);
+    if (fused !== null) {
+      const [keys, values] = fused({ all, weight: keyValue }, { batchSize, heads });
+      return { keys: keys!, values: values! };
+    }
     const both = tf.reshape(tf.matMul(all, keyValue), [batchSize, -1, 2 * heads, dModel / heads]);
     const [keys, values] = tf.split(tf.transpose(both, [0, 2, 1, 3]), 2, 1);
     return { keys: keys!, values: values! };
@@ -72,6 +78,16 @@ export class InferenceLayers {
     keyBias: Tensor | null,
   ): Tensor {
     const { tf, heads, dModel } = this;
+    const fused = fusedKernel(tf, FUSED_KERNELS.attendedNorm);
+    if (fused !== null) {
+      const { query, out } = weights;
+      const projections = {
+        ...{ queryWeight: query.weight, queryBias: query.bias },
+        ...{ outWeight: out.weight, outBias: out.bias },
+      };
+      const inputs = { x, keys, values, keyBias, ...projections, ...norm };
+      return fused(inputs, { epsilon: LAYER_NORM_EPSILON })[0]!;
+    }
     const batchSize = keys.shape[0]!;
     const query = this.#heads(this.project(x, weights.query), batchSize);
     const scores = tf.matMul(query, keys, false, true);
@@ -86,6 +102,14 @@ export class InferenceLayers {
   /** LN(x + fc2(GELU(fc1 x))); the factors of GELU are in the weights. */
   feedForward(x: Tensor, { fc1, fc2, finalNorm }: EncoderLayerWeights): Tensor {
     const { tf } = this;
+    const fused = fusedKernel(tf, FUSED_KERNELS.feedForwardNorm);
+    if (fused !== null) {
+      const [first, second] = [
+        { weight1: fc1.weight, bias1: fc1.bias },
+        { weight2: fc2.weight, bias2: fc2.bias },
+      ];
+      return fused({ x, ...first, ...second, ...finalNorm }, { epsilon: LAYER_NORM_EPSILON })[0]!;
+    }
     const scaled = this.project(x, fc1);
     const activated = tf.mul(scaled, tf.add(tf.erf(scaled), 1));
     return this.norm(tf.add(x, this.project(activated, fc2)), finalNorm);

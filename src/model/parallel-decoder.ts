@@ -3,7 +3,7 @@
  *
  * `full` computes every layer and reads the last. `hard` tests after each layer but the last: a slot whose
  * entropy is below the threshold leaves; its state is the source of keys and values for the layers above,
- * its query is computed no more. `soft` computes every layer; each but the first reads
+ * its query is computed no more; the few that would hold a sequence up may leave with the others. `soft` computes every layer; each but the first reads
  * concat_head([h ; E[argmax of the layer below]]).
  *
  * The test, and the search for the end of a sequence, read `words`. Where these are a sub-vocabulary the
@@ -40,6 +40,8 @@ export interface ParallelOptions {
   readonly exit: Exit;
   /** Nats; a slot leaves below it. 0 lets none leave before the last layer, infinity all after the first. */
   readonly threshold: number;
+  /** Hard exit: once this share of a sequence's slots has left or lies behind its end, the others leave too. */
+  readonly quorum: number;
   readonly targetLength: number;
   /** What tests read: a sub-vocabulary with `</s>` in it, or all. */
   readonly words: Words;
@@ -58,7 +60,7 @@ export async function decodeInParallel(
 ): Promise<DecodedBatch> {
   const { layers, weights, specialIds } = inference;
   const { tf } = layers;
-  const { exit, threshold, targetLength, words } = options;
+  const { exit, threshold, quorum, targetLength, words } = options;
   const slots = new SlotExits(encoded.batchSize, targetLength, specialIds.eos);
   const last = weights.decoder.layers.length - 1;
   let state = startState(inference, encoded.batchSize, targetLength);
@@ -75,7 +77,14 @@ export async function decodeInParallel(
       const leaving = [...packed.rows.keys()].filter(
         (query) => packed.isReal[query] === 1 && (isLast || test.entropies[query]! < threshold),
       );
-      await letLeave(inference, slots, { packed, output, test, words }, leaving, layer);
+      const reading = { packed, output, test, words };
+      await letLeave(inference, slots, reading, leaving, layer);
+      slots.settle();
+      const stragglers = new Set(slots.stragglers((1 - quorum) * targetLength));
+      const following = [...packed.rows.keys()].filter(
+        (query) => packed.isReal[query] === 1 && stragglers.has(packed.rows[query]!),
+      );
+      await letLeave(inference, slots, reading, following, layer);
       slots.settle();
     }
     if (!isLast) state = replaced(tf, state, () => merged(tf, state, output, packed));

@@ -93,6 +93,13 @@ export class SlotExits {
     });
   }
 
+  /** Rows that still compute, of sequences of which no more than `most` do. */
+  stragglers(most: number): number[] {
+    return this.#computing.flatMap((slots, sequence) =>
+      slots.length > most ? [] : slots.map((slot) => sequence * this.#targetLength + slot),
+    );
+  }
+
   /** Once no slot computes any more. */
   sequences(): DecodedSequence[] {
     return this.#tokens.map((tokens, sequence) => {

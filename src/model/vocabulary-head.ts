@@ -5,8 +5,9 @@
  * H(p) = log sum exp(z) - sum p z, in nats and float32 (ELMER.md section 8, pitfalls 13 and 14).
  * Legend: N rows, D model, V words.
  */
+import { FUSED_KERNELS } from '../base/index.ts';
 import { chunkRows } from './cross-entropy.ts';
-import type { Tensor, Tf } from './differentiable.ts';
+import { fusedKernel, type Tensor, type Tf } from './differentiable.ts';
 
 /** The tokens that a head chooses from. */
 export interface Words {
@@ -42,6 +43,8 @@ export async function readHead(
     const count = Math.min(step, numRows - first);
     const packed = tf.tidy(() => {
       const rows = count === numRows ? states_ND : tf.slice(states_ND, [first, 0], [count, -1]);
+      const fused = fusedKernel(tf, FUSED_KERNELS.head);
+      if (fused !== null) return fused({ rows, columns })[0]!;
       const logits = tf.matMul(rows, columns);
       const shifted = tf.sub(logits, tf.max(logits, -1, true));
       const exponential = tf.exp(shifted);

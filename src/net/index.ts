@@ -1,4 +1,4 @@
 export { ControlClient, ControlServer, type ControlServerHandlers, type LinkHandlers } from './control.ts';
-export { GradientMemory, PeerMemories, type PeerMemory } from './gradient-memory.ts';
+export { GradientMemory, type LentVector, PeerMemories, type PeerMemory } from './gradient-memory.ts';
 export { type PeerFrame, PeerReceiver, PeerSender } from './peer.ts';
 export { Refusals } from './refusals.ts';

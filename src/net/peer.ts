@@ -13,7 +13,7 @@ import { type FrameKey, type GradientHeader, gradientHeaderSchema, open, seal } 
 import { bindOrExplain } from './control.ts';
 
 /** Frames zeromq may hold per peer and side: enough to keep the wire busy, few enough for memory. */
-const FRAMES_IN_FLIGHT = 8;
+const FRAMES_IN_FLIGHT = 4;
 /** The largest piece a configuration may ask for. */
 const FRAME_BYTES_MAX = 16 * 1024 * 1024;
 
@@ -70,7 +70,9 @@ export class PeerReceiver {
           onRefused('payload has another length than its header says');
           continue;
         }
-        this.#receivedBytes += bytes;
+        if (payload !== undefined || header.type === 'fragment' || header.type === 'reduced') {
+          this.#receivedBytes += bytes;
+        }
         yield { header, payload: payload ?? null };
       }
     }

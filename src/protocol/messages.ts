@@ -8,7 +8,7 @@
 import { z } from 'zod';
 
 /** Raised whenever a message or a frame changes its meaning; unequal versions refuse each other. */
-export const PROTOCOL_VERSION = 3;
+export const PROTOCOL_VERSION = 4;
 
 const count = z.int().min(0);
 const identifier = z.string().min(1).max(128);
@@ -226,7 +226,8 @@ export type CoordinatorMessage = z.infer<typeof coordinatorMessageSchema>;
 /** The header of a frame between workers: which floats these are, of which attempt, from whom. */
 export const gradientHeaderSchema = z.object({
   ...envelope,
-  type: z.enum(['fragment', 'reduced']),
+  /** The last two carry nothing: their sender cannot read, in the receiver's memory, what the receiver sent as one of the first two. */
+  type: z.enum(['fragment', 'reduced', 'fragmentUnread', 'reducedUnread']),
   rank: count,
   /** The node of the reduction tree a fragment is the value of; the root for a reduced piece. */
   first: count,

@@ -9,13 +9,14 @@ import { performance } from 'node:perf_hooks';
 import { assert, LockstepError, type Logger, messageOf, SteadyClock, unreachable } from '../base/index.ts';
 import { type Deadlines, deadlinesFrom, runConfigSchema } from '../config/index.ts';
 import { createKernels, type Kernels } from '../kernels/index.ts';
-import { ControlClient, Refusals } from '../net/index.ts';
+import { ControlClient, GradientMemory, Refusals } from '../net/index.ts';
 import {
   type CoordinatorMessage,
   coordinatorMessageSchema,
   deriveKey,
   type Envelope,
   type HeldState,
+  type MemoryAddress,
   PROTOCOL_VERSION,
 } from '../protocol/index.ts';
 import { checkRedis, JobConsumer } from '../queue/index.ts';
@@ -35,7 +36,7 @@ import { SetAside } from './set-aside.ts';
 import { SlotGate } from './slot-gate.ts';
 import { downloadState, takeSnapshot, uploadSnapshot } from './state-transfer.ts';
 import { StepTimes } from './step-times.ts';
-import type { FromCompute, SharedFragment, ToCompute } from './thread-messages.ts';
+import type { FromCompute, SharedFragment, SharedState, ToCompute } from './thread-messages.ts';
 
 /** Until the coordinator's configuration is known; only for the first greeting. */
 const FIRST_HEARTBEAT_LIMIT_MS = 2000;
@@ -55,6 +56,8 @@ export interface CommOptions {
   /** HOST:PORT where this worker reaches Redis and the coordinator's HTTP side; null is where the coordinator says. */
   readonly redisVia: string | null;
   readonly httpVia: string | null;
+  /** Where the compute thread leaves gradients for peers of this host; null where there is no such memory. */
+  readonly memory: MemoryAddress | null;
   /** The incarnation that this process had before, or null. */
   readonly formerly: string | null;
   /** The reduced gradient that the comm thread before this one left in its place. */
@@ -77,7 +80,7 @@ interface Membership {
   readonly pieceFloats: number;
 }
 
-type Prepared = Extract<FromCompute, { type: 'prepared' }>;
+type Prepared = Omit<Extract<FromCompute, { type: 'prepared' }>, 'state'> & { readonly state: SharedState };
 
 /** A job that the compute thread was given. */
 interface GivenJob {
@@ -90,6 +93,7 @@ export class CommThread {
   readonly #ports: CommPorts;
   readonly #incarnation = randomUUID();
   readonly #kernels: Kernels = createKernels();
+  readonly #memory: GradientMemory;
   readonly #control: ControlClient<CoordinatorMessage>;
   readonly #links: GradientLinks;
   readonly #refusals: Refusals;
@@ -114,7 +118,7 @@ export class CommThread {
     const refusals = new Refusals(ports.logger);
     // The socket listens before the object stands; nobody knows its address until the object says it.
     let comm: CommThread | null = null;
-    const links = await GradientLinks.bind(options.host, options.port, key, {
+    const links = await GradientLinks.bind(options, key, {
       onRefused: (reason) => refusals.add(reason),
       onStalled: (reason) => comm?.failAttempt(reason),
       onBroken: (error) => comm?.endWith(error),
@@ -131,6 +135,7 @@ export class CommThread {
     key: Buffer,
   ) {
     this.#options = options;
+    this.#memory = GradientMemory.of(options.memory);
     this.#ports = ports;
     this.#links = links;
     this.#refusals = refusals;
@@ -153,15 +158,27 @@ export class CommThread {
   handle(message: Exclude<FromCompute, { type: 'failed' }>): void {
     switch (message.type) {
       case 'prepared':
-        this.#replica = message;
-        this.#setAside = new SetAside(message.state);
+        this.#replica = {
+          ...message,
+          state: {
+            parameters: this.#memory.borrow(message.state.parameters),
+            firstMoment: this.#memory.borrow(message.state.firstMoment),
+            secondMoment: this.#memory.borrow(message.state.secondMoment),
+            reduced: this.#memory.borrow(message.state.reduced),
+            blockSums: message.state.blockSums,
+          },
+        };
+        this.#setAside = new SetAside(this.#replica.state);
         this.#post({ type: 'computePrepared', backlogMax: this.#setAside.capacity });
         return;
       case 'loaded':
         this.#post({ type: 'stateLoaded', parametersDigest: message.parametersDigest });
         return;
       case 'slotComputed': {
-        this.#fragments = message.fragments;
+        this.#fragments = message.fragments.map((fragment) => ({
+          ...fragment,
+          value: this.#memory.borrow(fragment.value),
+        }));
         const { job, result, milliseconds, dataMilliseconds } = message;
         this.#times.computed(milliseconds, dataMilliseconds);
         this.#post({ type: 'slotComputed', job, result, milliseconds });
@@ -326,7 +343,7 @@ export class CommThread {
       host: hostname(),
       pid: process.pid,
       peerEndpoint: `tcp://${advertisedHost}:${advertisedPort ?? this.#links.port}`,
-      peerMemory: this.#links.memory?.address ?? null,
+      peerMemory: this.#memory.address,
     });
   }
 
@@ -435,7 +452,7 @@ export class CommThread {
       step,
       tokens,
       learningRate,
-      gradient: { reduced, blockSums },
+      gradient: { reduced: this.#memory.lend(reduced), blockSums },
     });
   }
 
@@ -465,7 +482,7 @@ export class CommThread {
       fragments: this.#fragments,
       kernels: this.#kernels,
       pieceFloats,
-      memory: this.#links.memory,
+      memory: this.#memory,
       peerMemories: this.#links.peerMemories,
       senderTo: (endpoint) => this.#links.senderTo(endpoint),
       onFinished: (gradientDigest, allFinite) => {

@@ -30,6 +30,7 @@ import {
   numBlocks,
 } from '../kernels/index.ts';
 import { createTrainingModel, initializeParameters, type TrainingModel } from '../model/index.ts';
+import type { GradientMemory } from '../net/index.ts';
 import { urlOf } from './coordinator-http.ts';
 import { CoordinatorBlocks } from './data-transfer.ts';
 import { gradientDespiteTrouble } from './device-trouble.ts';
@@ -81,6 +82,7 @@ export class ComputeThread {
   readonly #closing = new AbortController();
   /** Added to the time of each micro-batch, to play a slow device. */
   readonly #throttleMs: number;
+  readonly #memory: GradientMemory;
   readonly #reply: (message: FromCompute) => void;
   #replica: Replica | null = null;
   /** The committed step whose state the replica's vectors are; null while they are none's. */
@@ -94,6 +96,8 @@ export class ComputeThread {
     data: DataPlace;
     engine: EngineChoice;
     throttleMs: number;
+    /** Where fragments and reduced vectors go. */
+    memory: GradientMemory;
     reply: (message: FromCompute) => void;
     onDeviceRestart: (trouble: DeviceTrouble) => void;
   }) {
@@ -101,6 +105,7 @@ export class ComputeThread {
     this.#engineChoice = options.engine;
     this.#onDeviceRestart = options.onDeviceRestart;
     this.#throttleMs = options.throttleMs;
+    this.#memory = options.memory;
     this.#reply = options.reply;
   }
 
@@ -190,7 +195,15 @@ export class ComputeThread {
     const { model, engine, state } = this.#ready();
     const { layout } = model;
     const { device, version: engineVersion } = engine;
-    this.#reply({ type: 'prepared', layout, device, engineVersion, state, held: this.#held });
+    const memory = this.#memory;
+    const lent = {
+      parameters: memory.lend(state.parameters),
+      firstMoment: memory.lend(state.firstMoment),
+      secondMoment: memory.lend(state.secondMoment),
+      reduced: memory.lend(state.reduced),
+      blockSums: state.blockSums,
+    };
+    this.#reply({ type: 'prepared', layout, device, engineVersion, state: lent, held: this.#held });
   }
 
   async #loadReplica(order: PrepareOrder): Promise<Replica> {
@@ -209,7 +222,7 @@ export class ComputeThread {
     });
     requireFitting(engine, config, model.layout);
     const floats = layoutSize(model.layout);
-    const vector = () => new Float32Array(new SharedArrayBuffer(floats * 4));
+    const vector = () => this.#memory.allocatePrivate(floats);
     return {
       config,
       engine,
@@ -221,10 +234,12 @@ export class ComputeThread {
         parameters: vector(),
         firstMoment: vector(),
         secondMoment: vector(),
-        reduced: vector(),
+        reduced: this.#memory.allocate(floats),
         blockSums: new Float64Array(new SharedArrayBuffer(numBlocks(floats) * 8)),
       },
-      fragments: new FragmentStore(kernels, floats, config.step.microBatches),
+      fragments: new FragmentStore(kernels, floats, config.step.microBatches, (length) =>
+        this.#memory.allocate(length),
+      ),
       blockSums: new Float64Array(numBlocks(floats)),
       blockDigests: new BigUint64Array(numBlocks(floats)),
     };
@@ -318,7 +333,9 @@ export class ComputeThread {
       type: 'slotComputed',
       job,
       result: { slot, tokens: realTokens, lossSum },
-      fragments: fragments.fragments(),
+      fragments: fragments
+        .fragments()
+        .map((fragment) => ({ ...fragment, value: this.#memory.lend(fragment.value) })),
       milliseconds: performance.now() - startMs,
       dataMilliseconds,
     });
@@ -355,7 +372,7 @@ export class ComputeThread {
   }
 
   #apply({ step, tokens, learningRate, gradient }: Extract<ToCompute, { type: 'apply' }>): void {
-    const { config, kernels, model, state, fragments } = this.#ready();
+    const { config, kernels, model, state, fragments, blockDigests } = this.#ready();
     assert(this.#held?.step === step - 1, `step ${step} follows the one that is held`);
     const startMs = performance.now();
     // Until all of it is done the vectors are no step's.
@@ -366,10 +383,11 @@ export class ComputeThread {
     const gradientScale = clip / tokens;
     const scalars = adamwScalars(config.optimizer, { step, learningRate, gradientScale });
     const { parameters, firstMoment, secondMoment } = state;
-    kernels.adamw({ parameters, gradient: gradient.reduced, firstMoment, secondMoment }, scalars);
+    const reduced = this.#memory.borrow(gradient.reduced);
+    kernels.adamw({ parameters, gradient: reduced, firstMoment, secondMoment }, scalars, blockDigests);
     fragments.clear();
     model.setParameters(parameters);
-    const parametersDigest = this.#digestParameters();
+    const parametersDigest = combineDigests(blockDigests);
     this.#held = { step, parametersDigest };
     this.#reply({ type: 'applied', step, parametersDigest, milliseconds: performance.now() - startMs });
   }

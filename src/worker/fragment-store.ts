@@ -11,21 +11,30 @@ export class FragmentStore {
   readonly #kernels: Kernels;
   readonly #floats: number;
   readonly #microBatches: number;
-  /** Each of the model's length, in shared memory, so that the comm thread can send them. */
+  readonly #allocate: (floats: number) => Float32Array;
+  /** Each of the model's length. */
   readonly #free: Float32Array[] = [];
   readonly #values = new Map<number, Float32Array>();
   #set: FragmentSet;
 
-  constructor(kernels: Kernels, floats: number, microBatches: number) {
+  /** `allocate` makes vectors where the comm thread, and peers if possible, can read them. */
+  constructor(
+    kernels: Kernels,
+    floats: number,
+    microBatches: number,
+    allocate: (floats: number) => Float32Array = (length) =>
+      new Float32Array(new SharedArrayBuffer(length * 4)),
+  ) {
     this.#kernels = kernels;
     this.#floats = floats;
     this.#microBatches = microBatches;
+    this.#allocate = allocate;
     this.#set = new FragmentSet(microBatches);
   }
 
   /** A buffer for one slot's gradient; `add` or `release` takes it back. */
   leaf(): Float32Array {
-    return this.#free.pop() ?? new Float32Array(new SharedArrayBuffer(this.#floats * 4));
+    return this.#free.pop() ?? this.#allocate(this.#floats);
   }
 
   /** The gradient in this leaf is not wanted. */

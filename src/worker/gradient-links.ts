@@ -3,8 +3,8 @@
  * of one that is over are dropped, and a frame of one that has not begun here yet is held.
  */
 import { assert } from '../base/index.ts';
-import { GradientMemory, type PeerFrame, PeerMemories, PeerReceiver, PeerSender } from '../net/index.ts';
-import type { Envelope, FrameKey, GradientHeader } from '../protocol/index.ts';
+import { type PeerFrame, PeerMemories, PeerReceiver, PeerSender } from '../net/index.ts';
+import type { Envelope, FrameKey, GradientHeader, MemoryAddress } from '../protocol/index.ts';
 import type { Reduction } from './reduction.ts';
 
 export interface GradientLinkHandlers {
@@ -17,8 +17,6 @@ export interface GradientLinkHandlers {
 
 export class GradientLinks {
   readonly #receiver: PeerReceiver;
-  /** What peers of this host read; null where there is no such memory. */
-  readonly memory = GradientMemory.create();
   readonly peerMemories: PeerMemories;
   readonly #key: FrameKey;
   readonly #handlers: GradientLinkHandlers;
@@ -41,22 +39,26 @@ export class GradientLinks {
   #sentBefore = 0;
   #closed = false;
 
-  /** Listens on `port` of `host`; 0 takes a free one. Throws ADDRESS_IN_USE. */
+  /** Listens on `port` of `host`; 0 takes a free one. `memory` is this worker's own. Throws ADDRESS_IN_USE. */
   static async bind(
-    host: string,
-    port: number,
+    { host, port, memory }: { host: string; port: number; memory: MemoryAddress | null },
     key: FrameKey,
     handlers: GradientLinkHandlers,
   ): Promise<GradientLinks> {
     const address = `tcp://${host}:${port === 0 ? '*' : port}`;
-    return new GradientLinks(await PeerReceiver.bind(address, key), key, handlers);
+    return new GradientLinks(await PeerReceiver.bind(address, key), memory, key, handlers);
   }
 
-  private constructor(receiver: PeerReceiver, key: FrameKey, handlers: GradientLinkHandlers) {
+  private constructor(
+    receiver: PeerReceiver,
+    memory: MemoryAddress | null,
+    key: FrameKey,
+    handlers: GradientLinkHandlers,
+  ) {
     this.#receiver = receiver;
     this.#key = key;
     this.#handlers = handlers;
-    this.peerMemories = new PeerMemories(this.memory, (reason) => handlers.onRefused(reason));
+    this.peerMemories = new PeerMemories(memory, (reason) => handlers.onRefused(reason));
     this.#read().catch((error: unknown) => handlers.onBroken(error));
   }
 
@@ -81,6 +83,8 @@ export class GradientLinks {
 
   /** Begins an attempt: links to whoever left are closed, and what was held for it is let in. */
   begin(reduction: Reduction): void {
+    // Whatever it still holds may lie in memory that is let go of.
+    this.#reduction?.abort();
     this.peerMemories.keep(reduction.order.members);
     const kept = new Set(reduction.order.members.map((member) => member.peerEndpoint));
     for (const [endpoint, sender] of this.#senders) {
@@ -156,7 +160,6 @@ export class GradientLinks {
     this.#receiver.close();
     for (const sender of this.#senders.values()) sender.close();
     this.peerMemories.close();
-    this.memory?.close();
   }
 
   async #read(): Promise<void> {

@@ -7,16 +7,7 @@
  * nothing in between is ever written.
  */
 import { assert } from '../base/index.ts';
-import {
-  combineDigests,
-  type FloatSink,
-  type FloatSource,
-  type Kernels,
-  numBlocks,
-  type SumLeaf,
-  type SumTree,
-} from '../kernels/index.ts';
-import type { PeerMemory } from '../net/index.ts';
+import { combineDigests, type Kernels, numBlocks, type SumLeaf, type SumTree } from '../kernels/index.ts';
 import type { GradientHeader } from '../protocol/index.ts';
 
 /** A range that came from a peer, and the digest that its header tells. */
@@ -46,14 +37,13 @@ export class HeldFrames {
     return this.#numTaken;
   }
 
-  /** Takes in a frame of `from`, whose payload is what came with it or lies in memory; returns its id. */
-  take(header: GradientHeader, payload: Buffer | PeerMemory, from: string): number {
-    const { length, digest, memoryAt } = header;
-    const bytes = payload instanceof Uint8Array ? floatsOf(payload) : null;
-    const source = payload instanceof Uint8Array ? bytes! : sourceIn(payload, memoryAt ?? 0, length);
+  /** Takes in a frame of `from`: the payload that came with it, or floats in the sender's memory. Returns its id. */
+  take({ digest }: GradientHeader, payload: Buffer | Float32Array, from: string): number {
+    const inMemory = payload instanceof Float32Array;
+    const source = inMemory ? payload : floatsOf(payload);
     const id = this.#numTaken;
     this.#numTaken += 1;
-    this.#held.set(id, { tree: leafOf(source, digest, from), bytes });
+    this.#held.set(id, { tree: leafOf(source, digest, from), bytes: inMemory ? null : source });
     return id;
   }
 
@@ -69,7 +59,7 @@ export class HeldFrames {
       held.tree = tree;
       return null;
     }
-    this.#kernels.sumTree(tree, [sinkInto(bytes)], null);
+    this.#kernels.sumTree(tree, bytes, null);
     held.tree = { source: bytes, blockDigests: null };
     return damagedIn(tree);
   }
@@ -103,20 +93,6 @@ function leafOf(source: SumLeaf['source'], digest: string | null, from: string):
 
 export function isReceived(tree: SumTree): tree is ReceivedLeaf {
   return 'digest' in tree;
-}
-
-/** Writes into a vector, from its first float on. */
-export function sinkInto(vector: Float32Array): FloatSink {
-  return { write: (values, begin) => vector.set(values, begin) };
-}
-
-function sourceIn(memory: PeerMemory, at: number, length: number): FloatSource {
-  return {
-    length,
-    read(target: Float32Array, begin: number): void {
-      memory.read(new Uint8Array(target.buffer, target.byteOffset, target.byteLength), at + begin * 4);
-    },
-  };
 }
 
 /** A frame's floats in place; copied only where zeromq hands out a view that is not aligned. */

@@ -1,22 +1,13 @@
 /**
- * What a rank sends in one attempt at a reduction: through its memory to peers that can read that, with
- * a header alone in the message, and through sockets to all others.
- *
- * The memory is an image of the vector: at another rank's shard lies this rank's fragment for it, at
- * its own the finished sum. Further fragments of the same range lie one vector further on.
+ * What a rank sends in one attempt at a reduction: a header alone where the peer can read this worker's
+ * memory and the floats lie there, and header and floats through the socket to all others.
  */
 import { assert } from '../base/index.ts';
 import type { AllReduceEffect } from '../collective/index.ts';
-import { combineDigests, type FloatSink, type Kernels, numBlocks } from '../kernels/index.ts';
+import { combineDigests, type Kernels, numBlocks } from '../kernels/index.ts';
 import type { GradientMemory, PeerMemories, PeerSender } from '../net/index.ts';
 import type { CoordinatorMessage, GradientHeader } from '../protocol/index.ts';
 import type { SharedFragment } from './thread-messages.ts';
-
-/**
- * The most vectors that the memory holds: one is enough for aligned slots, where a rank has one fragment
- * of everything. What is beyond goes through sockets.
- */
-const VECTORS_MAX = 2;
 
 type Sent<Type> = Omit<Extract<AllReduceEffect, { type: Type }>, 'type'>;
 type HeaderPart = Pick<GradientHeader, 'type' | 'first' | 'count' | 'offset' | 'length'>;
@@ -28,8 +19,8 @@ export interface OutgoingContext {
   readonly fragments: readonly SharedFragment[];
   readonly reduced: Float32Array;
   readonly kernels: Pick<Kernels, 'sumTree' | 'digestBlocks'>;
-  /** Where this worker leaves what peers of its host read; null sends everything through sockets. */
-  readonly memory: GradientMemory | null;
+  /** Where fragments and reduced vector may lie for peers to read. */
+  readonly memory: GradientMemory;
   readonly peerMemories: PeerMemories;
   senderTo(endpoint: string): PeerSender;
 }
@@ -37,66 +28,58 @@ export interface OutgoingContext {
 export class OutgoingFrames {
   readonly #context: OutgoingContext;
   readonly #rank: number;
-  /** Offsets of the finished pieces that lie in memory. */
-  readonly #laid = new Set<number>();
-  readonly #readsMemory: readonly boolean[];
+  /** By rank. */
+  readonly #readsMemory: boolean[];
 
   constructor(context: OutgoingContext, rank: number) {
-    const { order, memory, peerMemories } = context;
+    const { order, peerMemories } = context;
     this.#context = context;
     this.#rank = rank;
-    this.#readsMemory = order.members.map(
-      (member, other) => other !== rank && memory !== null && peerMemories.of(member) !== null,
-    );
-  }
-
-  /** Whether frames to this rank go through memory as long as there is room. */
-  readsMemory(rank: number): boolean {
-    return this.#readsMemory[rank]!;
+    this.#readsMemory = order.members.map((member, other) => other !== rank && peerMemories.isReadBy(member));
   }
 
   sendFragment({ to, node, offset, length }: Sent<'sendFragment'>): void {
-    const { fragments, reduced, kernels, memory } = this.#context;
-    const index = fragments.findIndex(({ first }) => first === node.first);
-    const held = fragments[index];
+    const { fragments, kernels } = this.#context;
+    const held = fragments.find(({ first }) => first === node.first);
     assert(held !== undefined, `the fragment that starts at slot ${node.first} is held`);
     const values = held.value.subarray(offset, offset + length);
     const part: HeaderPart = { type: 'fragment', ...node, offset, length };
-    const at = (index * reduced.length + offset) * 4;
-    if (this.#readsMemory[to] && index < VECTORS_MAX && memory?.write(bytesOf(values), at) === true) {
-      // In memory it is as safe as the fragment it is a copy of.
-      this.#send(to, () => ({ ...part, digest: null, memoryAt: at }), null);
-      return;
-    }
-    const digest = () => {
+    const memoryAt = this.#positionFor(to, values);
+    // In memory it is as safe as where it was computed.
+    const digestOf = (): string | null => {
+      if (memoryAt !== null) return null;
       const blockDigests = new BigUint64Array(numBlocks(length));
       kernels.digestBlocks(values, blockDigests, 0);
       return combineDigests(blockDigests);
     };
-    this.#send(to, () => ({ ...part, digest: digest(), memoryAt: null }), values);
-  }
-
-  /** Where a finished piece of this rank's own shard is to be written for its peers; null for nowhere. */
-  sinkFor(offset: number): FloatSink | null {
-    const { memory } = this.#context;
-    if (memory === null || !this.#readsMemory.includes(true)) return null;
-    this.#laid.add(offset);
-    return {
-      write: (values, begin) => {
-        if (!memory.write(bytesOf(values), (offset + begin) * 4)) this.#laid.delete(offset);
-      },
-    };
+    this.#send(to, () => ({ ...part, digest: digestOf(), memoryAt }), memoryAt === null ? values : null);
   }
 
   sendReduced({ to, offset, length }: Sent<'sendReduced'>, digest: string): void {
-    const root = { first: 0, count: this.#context.order.slotOwners.length };
-    const part: HeaderPart = { type: 'reduced', ...root, offset, length };
-    if (this.#readsMemory[to] && this.#laid.has(offset)) {
-      this.#send(to, () => ({ ...part, digest, memoryAt: offset * 4 }), null);
-      return;
-    }
-    const values = this.#context.reduced.subarray(offset, offset + length);
-    this.#send(to, () => ({ ...part, digest, memoryAt: null }), values);
+    const { order, reduced } = this.#context;
+    const root = { first: 0, count: order.slotOwners.length };
+    const values = reduced.subarray(offset, offset + length);
+    const memoryAt = this.#positionFor(to, values);
+    const part = { type: 'reduced', ...root, offset, length, digest, memoryAt } as const;
+    this.#send(to, () => part, memoryAt === null ? values : null);
+  }
+
+  /** Asks the sender of a frame for its floats, as they cannot be read where they are. */
+  askForFloats(header: GradientHeader): void {
+    const { first, count, offset, length, memoryAt } = header;
+    const type = header.type === 'fragment' ? 'fragmentUnread' : 'reducedUnread';
+    this.#send(header.rank, () => ({ type, first, count, offset, length, digest: null, memoryAt }), null);
+  }
+
+  /** From here on this rank is sent the floats themselves, in later attempts too. */
+  stopSharingWith(rank: number): void {
+    this.#readsMemory[rank] = false;
+    this.#context.peerMemories.setBlind(this.#context.order.members[rank]!);
+  }
+
+  /** Where this rank finds the values in this worker's memory; null if it has to be sent them. */
+  #positionFor(to: number, values: Float32Array): number | null {
+    return this.#readsMemory[to] ? this.#context.memory.positionOf(values) : null;
   }
 
   #send(

@@ -3,10 +3,10 @@
  * frames and sums over shared memory. Runs in the comm thread.
  *
  * Each range is passed over once: read, digested, added up, measured and written while it is in cache.
- * Fragments are only read. The reduced vector, and what peers of this host read in this worker's
- * memory, stay valid because nothing writes them again before every member has voted.
+ * Fragments are only read. They and the reduced vector, which peers of this host read where they are,
+ * stay valid because nothing writes them again before every member has voted.
  */
-import { assert, unreachable } from '../base/index.ts';
+import { assert, messageOf, unreachable } from '../base/index.ts';
 import {
   AllReduce,
   type AllReduceEffect,
@@ -16,7 +16,8 @@ import {
 } from '../collective/index.ts';
 import { BLOCK_FLOATS, combineDigests, numBlocks, type SumTree } from '../kernels/index.ts';
 import type { PeerFrame } from '../net/index.ts';
-import { damagedIn, HeldFrames, isReceived, sinkInto } from './held-frames.ts';
+import type { GradientHeader, MemberAddress } from '../protocol/index.ts';
+import { damagedIn, HeldFrames, isReceived } from './held-frames.ts';
 import { type OutgoingContext, OutgoingFrames } from './outgoing-frames.ts';
 import type { SharedFragment, SharedGradient } from './thread-messages.ts';
 
@@ -39,8 +40,6 @@ export class Reduction {
   readonly #fragments: ReadonlyMap<number, SharedFragment>;
   readonly #frames: HeldFrames;
   readonly #outgoing: OutgoingFrames;
-  /** Fragments that go through memory and are still to be laid there. */
-  readonly #toLay: Extract<AllReduceEffect, { type: 'sendFragment' }>[] = [];
   readonly #blockDigests: BigUint64Array;
   /** Digests of this rank's own pieces, by offset: one computation for all peers. */
   readonly #pieceDigests = new Map<number, string>();
@@ -87,31 +86,29 @@ export class Reduction {
   }
 
   /** Resolves when this rank has sent its fragments, as far as sockets take them. */
-  async start(): Promise<void> {
-    await this.#enter(() => ({ type: 'started' }));
-    for (let next = this.#toLay.shift(); next !== undefined; next = this.#toLay.shift()) {
-      if (this.#aborted) return;
-      this.#outgoing.sendFragment(next);
-      // What has arrived meanwhile comes between: the ranks go through the vector side by side.
-      await nextTurn();
-    }
+  start(): Promise<void> {
+    return this.#enter(() => ({ type: 'started' }));
   }
 
   /** Takes a frame of this attempt; resolves when what followed from it is done. */
   accept({ header, payload }: PeerFrame): Promise<void> {
-    const { order, peerMemories, onRejected } = this.#context;
+    const { order, onRejected } = this.#context;
     const member = order.members[header.rank];
     if (member?.incarnation !== header.incarnation) {
       onRejected(`rank ${header.rank} is not the sender's`);
       return Promise.resolve();
     }
     return this.#enter(() => {
-      const bytes = payload ?? peerMemories.of(member);
-      if (bytes === null) {
-        this.#fail(`a frame from ${member.worker} lies in memory that is out of reach here`);
-        return { type: 'aborted' };
+      if (header.type === 'fragmentUnread' || header.type === 'reducedUnread') {
+        this.#sendAgain(header);
+        return null;
       }
-      const frame = this.#frames.take(header, bytes, member.worker);
+      const floats = payload ?? this.#inMemoryOf(member, header);
+      if (floats === null) {
+        this.#outgoing.askForFloats(header);
+        return null;
+      }
+      const frame = this.#frames.take(header, floats, member.worker);
       const { rank: from, offset, length, first, count } = header;
       const arrival = { from, offset, length, frame };
       return header.type === 'fragment'
@@ -120,18 +117,45 @@ export class Reduction {
     });
   }
 
+  /** A peer cannot read what this rank left in its memory for it. */
+  #sendAgain({ type, rank: to, first, count, offset, length }: GradientHeader): void {
+    this.#outgoing.stopSharingWith(to);
+    if (type === 'fragmentUnread') {
+      this.#outgoing.sendFragment({ to, node: { first, count }, offset, length });
+      return;
+    }
+    const digest = this.#pieceDigests.get(offset);
+    assert(digest !== undefined, 'what a peer cannot read was sent to it');
+    this.#outgoing.sendReduced({ to, offset, length }, digest);
+  }
+
+  /** The floats of a frame whose sender left them in its memory; null if they cannot be read. */
+  #inMemoryOf(member: MemberAddress, { offset, length, memoryAt }: GradientHeader): Float32Array | null {
+    const { peerMemories, state } = this.#context;
+    const memory = peerMemories.of(member);
+    if (memory === null || memoryAt === null) return null;
+    try {
+      return memory.vectorAt(memoryAt - offset * 4, state.reduced.length).subarray(offset, offset + length);
+    } catch (error) {
+      this.#context.onRejected(`the memory of ${member.worker} cannot be read: ${messageOf(error)}`);
+      return null;
+    }
+  }
+
   /** Stops at once; frames under way are void. */
   abort(): void {
     this.#aborted = true;
     this.#frames.clear();
   }
 
-  /** Events one after the other; an event's effects are done before the next one is taken. */
-  #enter(makeEvent: () => AllReduceEvent): Promise<void> {
+  /** Events one after the other, null for none; an event's effects are done before the next one is taken. */
+  #enter(makeEvent: () => AllReduceEvent | null): Promise<void> {
     this.#work = this.#work.then(async () => {
       if (this.#aborted) return;
       let sliceStart = performance.now();
-      for (const effect of this.#machine.step(makeEvent())) {
+      const event = makeEvent();
+      if (event === null) return;
+      for (const effect of this.#machine.step(event)) {
         if (this.#aborted) return;
         this.#carryOut(effect);
         if (performance.now() - sliceStart > SLICE_MS) {
@@ -146,8 +170,7 @@ export class Reduction {
   #carryOut(effect: AllReduceEffect): void {
     switch (effect.type) {
       case 'sendFragment':
-        if (this.#outgoing.readsMemory(effect.to)) this.#toLay.push(effect);
-        else this.#outgoing.sendFragment(effect);
+        this.#outgoing.sendFragment(effect);
         return;
       case 'sendReduced':
         this.#outgoing.sendReduced(effect, this.#pieceDigests.get(effect.offset)!);
@@ -202,13 +225,11 @@ export class Reduction {
   #finishPiece(tree: SumTree, offset: number, length: number): void {
     const { state, kernels } = this.#context;
     const isOwn = offset >= this.#ownShard.first && offset < this.#ownShard.end;
-    const forPeers = isOwn ? this.#outgoing.sinkFor(offset) : null;
-    const inPlace = sinkInto(state.reduced.subarray(offset, offset + length));
     const firstBlock = offset / BLOCK_FLOATS;
     kernels.sumTree(
       // The digests of a range that arrived whole are those of the result.
       isReceived(tree) ? { ...tree, blockDigests: null } : tree,
-      forPeers === null ? [inPlace] : [inPlace, forPeers],
+      state.reduced.subarray(offset, offset + length),
       { blockDigests: this.#blockDigests, blockSums: state.blockSums, firstBlock },
     );
     const blockDigests = this.#blockDigests.subarray(firstBlock, firstBlock + numBlocks(length));

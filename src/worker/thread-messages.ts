@@ -11,10 +11,11 @@
  */
 import type { ErrorCode, ParameterLayout } from '../base/index.ts';
 import type { RunConfig } from '../config/index.ts';
+import type { LentVector } from '../net/index.ts';
 import type { SlotResult } from '../protocol/index.ts';
 import type { TransferTarget } from './coordinator-http.ts';
 
-/** The flat vectors of a replica, each of the model's length, over SharedArrayBuffers. */
+/** The flat vectors of a replica, each of the model's length, in memory that both threads see. */
 export interface SharedState extends SharedGradient {
   readonly parameters: Float32Array;
   readonly firstMoment: Float32Array;
@@ -33,6 +34,11 @@ export interface SharedGradient {
   readonly reduced: Float32Array;
   readonly blockSums: Float64Array;
 }
+
+/** The same as it is told to the other thread: see GradientMemory. */
+export type Lent<Shared> = {
+  readonly [Key in keyof Shared]: Shared[Key] extends Float32Array ? LentVector : Shared[Key];
+};
 
 export type ToCompute =
   /** Once for each comm thread; what was prepared before is kept if it is the same. */
@@ -66,7 +72,7 @@ export type ToCompute =
       readonly step: number;
       readonly tokens: number;
       readonly learningRate: number;
-      readonly gradient: SharedGradient;
+      readonly gradient: Lent<SharedGradient>;
     }
   /** The step is over without an update. */
   | { readonly type: 'skip'; readonly step: number };
@@ -77,7 +83,7 @@ export type FromCompute =
       readonly layout: ParameterLayout;
       readonly device: string;
       readonly engineVersion: string;
-      readonly state: SharedState;
+      readonly state: Lent<SharedState>;
       /** What it holds from before, when it was prepared for another comm thread. */
       readonly held: { readonly step: number; readonly parametersDigest: string } | null;
     }
@@ -87,7 +93,7 @@ export type FromCompute =
       readonly job: string;
       readonly result: SlotResult;
       /** All fragments held, this slot's among them. */
-      readonly fragments: readonly SharedFragment[];
+      readonly fragments: readonly Lent<SharedFragment>[];
       readonly milliseconds: number;
       readonly dataMilliseconds: number;
     }

@@ -4,12 +4,13 @@
  */
 import { Worker as Thread } from 'node:worker_threads';
 import { createLogger, type LogDestination } from '../logging/index.ts';
+import { GradientMemory } from '../net/index.ts';
 import type { CommOptions } from './comm.ts';
 import { ComputeThread, type DataPlace, type EngineChoice } from './compute.ts';
 import type { Ending } from './lifecycle-state.ts';
 import type { FromCompute, ToCompute } from './thread-messages.ts';
 
-export interface WorkerOptions extends Omit<CommOptions, 'formerly' | 'pending'> {
+export interface WorkerOptions extends Omit<CommOptions, 'memory' | 'formerly' | 'pending'> {
   readonly data: DataPlace;
   readonly engine: EngineChoice;
   /** Waits so long after each micro-batch, to play a slow device; 0 for none. */
@@ -50,8 +51,9 @@ export function startWorker(options: WorkerOptions): RunningWorker {
   const logger = createLogger(log).child({ role: 'worker' });
   let link: CommLink | null = null;
   let isAskedToLeave = false;
+  const memory = GradientMemory.create();
   const compute = new ComputeThread({
-    ...{ data, engine, throttleMs },
+    ...{ data, engine, throttleMs, memory },
     reply: (message) => link?.fromCompute(message),
     onDeviceRestart: ({ kind, reason }) => logger.warn('deviceRestarted', { kind, reason }),
   });
@@ -63,7 +65,7 @@ export function startWorker(options: WorkerOptions): RunningWorker {
       pending: null,
     };
     for (;;) {
-      link = startCommThread({ ...comm, ...identity }, log, compute);
+      link = startCommThread({ ...comm, memory: memory.address, ...identity }, log, compute);
       if (isAskedToLeave) link.drain();
       const ending = await link.ended;
       await link.close();
@@ -77,7 +79,10 @@ export function startWorker(options: WorkerOptions): RunningWorker {
   };
 
   return {
-    outcome: run().finally(() => compute.close()),
+    outcome: run().finally(() => {
+      compute.close();
+      memory.close();
+    }),
     drain: () => {
       isAskedToLeave = true;
       link?.drain();

@@ -93,11 +93,13 @@ const PROGRAMS = ['cli', 'bench'];
 /** Other files that may touch the process's environment or arguments, and why. */
 const ENVIRONMENT: Readonly<Record<string, string>> = {
   'queue/private-redis.ts': 'looks for redis-server on the PATH',
-  'engine/tensorflow.ts': 'TensorFlow takes its thread counts and log level from the environment only',
+  'engine/tensorflow/tensorflow.ts':
+    'TensorFlow takes its thread counts and log level from the environment only',
   'engine/probe.ts': 'the trial process gets the environment that the engine would be loaded with',
 };
 const ARGUMENTS: Readonly<Record<string, string>> = {
-  'engine/tensorflow.ts': 'hides the arguments from a loader within tfjs-node that takes them for its own',
+  'engine/tensorflow/tensorflow.ts':
+    'hides the arguments from a loader within tfjs-node that takes them for its own',
 };
 
 /** Files outside the programs whose code shows one of these uses. */

@@ -8,9 +8,11 @@ import { copyFileSync, cpSync, mkdirSync, readFileSync, rmSync, truncateSync, wr
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { runInProcess } from '../support/in-process.ts';
 import {
   CORPUS,
   digestOf,
+  type Finished,
   isCommit,
   preparedFolder,
   run,
@@ -30,9 +32,17 @@ beforeAll(async () => {
 }, LIMIT_MS);
 afterAll(() => remove());
 
-/** Runs a command that must fail, and returns its one line. */
+/** The one line of a command that must fail, in this process. */
 async function complaintOf(args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<string> {
-  const { code, stdout, stderr } = await run(args, { env });
+  return lineOf(await runInProcess(args, { env }));
+}
+
+/** The same of a real process. */
+async function complaintOfProcess(args: readonly string[]): Promise<string> {
+  return lineOf(await run(args));
+}
+
+function lineOf({ code, stdout, stderr }: Finished): string {
   expect(code, `${stdout}\n${stderr}`).toBe(1);
   const lines = stderr
     .trim()
@@ -99,7 +109,7 @@ describe('flags and configuration', () => {
 
   it('names a misspelt key of a file and the key that was meant', async () => {
     const path = writeConfig('{"optimizer": {"warmupStep": 3}}');
-    const line = await complaintOf(train('--config', path));
+    const line = await complaintOfProcess(train('--config', path));
     expect(line).toContain(`${path}: unknown setting optimizer.warmupStep; did you mean warmupSteps?`);
   });
 
@@ -125,7 +135,7 @@ describe('data', () => {
     const cut = join(dir, 'cut.xml');
     copyFileSync(CORPUS, cut);
     truncateSync(cut, 100_000);
-    const line = await complaintOf(['prepare', cut, '--out', join(dir, 'd')]);
+    const line = await complaintOfProcess(['prepare', cut, '--out', join(dir, 'd')]);
     expect(line).toMatch(/cut\.xml.*byte \d+/);
     expect(line).toContain('--allow-truncated');
   });
@@ -142,11 +152,11 @@ describe('data', () => {
     const bytes = readFileSync(shard);
     const args = ['train', '--data', damaged, '--run', join(dir, 'run-damaged'), '--steps', '2'];
     truncateSync(shard, bytes.length - 10);
-    expect(await complaintOf(args)).toMatch(/tokens-00000\.bin/);
+    expect(await complaintOfProcess(args)).toMatch(/tokens-00000\.bin/);
     bytes[100] = bytes[100]! ^ 1;
     writeFileSync(shard, bytes);
     // Sizes are right: the workers, which read the shard, find its hash wrong.
-    expect(await complaintOf(args)).toMatch(/WORKER_LOST.*tokens-00000\.bin.*SHA-256/);
+    expect(await complaintOfProcess(args)).toMatch(/WORKER_LOST.*tokens-00000\.bin.*SHA-256/);
   });
 });
 
@@ -213,7 +223,16 @@ describe('a run', () => {
     const second = bytes.indexOf(10) + 30;
     bytes[second] = bytes[second]! ^ 1;
     writeFileSync(path, bytes);
-    const line = await complaintOf(['train', '--data', data, '--run', copy, '--resume', '--steps', '5']);
+    const line = await complaintOfProcess([
+      'train',
+      '--data',
+      data,
+      '--run',
+      copy,
+      '--resume',
+      '--steps',
+      '5',
+    ]);
     expect(line).toMatch(/HISTORY_CORRUPT.*commits\.log.*line 2.*byte \d+/);
     expect(createHash('sha256').update(readFileSync(path)).digest('hex'), 'nothing was changed').toBe(
       createHash('sha256').update(bytes).digest('hex'),
@@ -224,7 +243,7 @@ describe('a run', () => {
     const args = ['train', '--data', data, '--run', join(dir, 'busy'), '--steps', '200'];
     const first = start(args);
     await first.untilLogged(isCommit(1));
-    expect(await complaintOf([...args, '--resume'])).toMatch(/RUN_IN_USE.*process/);
+    expect(await complaintOfProcess([...args, '--resume'])).toMatch(/RUN_IN_USE.*process/);
     first.kill('SIGINT');
     expect((await first.finished).code).toBe(0);
   });
@@ -280,7 +299,7 @@ describe('a full disk', () => {
     execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=8m', 'tmpfs', disk]);
     try {
       const runDir = join(disk, 'run');
-      const line = await complaintOf([
+      const line = await complaintOfProcess([
         ...['train', '--data', data, '--run', runDir, '--steps', '40'],
         ...['--set', 'checkpoint.every=2', '--set', 'checkpoint.keepLast=100'],
       ]);

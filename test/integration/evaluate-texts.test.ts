@@ -5,7 +5,8 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { run, succeed } from '../support/lockstep-command.ts';
+import { runInProcess, succeedInProcess } from '../support/in-process.ts';
+import { run } from '../support/lockstep-command.ts';
 import { temporaryFolder } from '../support/temporary-folder.ts';
 
 const LIMIT_MS = 240_000;
@@ -47,7 +48,7 @@ describe('lockstep evaluate --hypotheses', () => {
     expect(scoresWithoutRepeats.rouge1.f1).toBeGreaterThan(scores.rouge1.f1);
     // The same numbers in the table.
     expect(rows[0]).toContain(` ${(100 * scores.rouge1.f1).toFixed(2)} `);
-    const limited = await succeed(score(...files, '--limit', '1', '--no-stemming'));
+    const limited = await succeedInProcess(score(...files, '--limit', '1', '--no-stemming'));
     expect(limited).toMatch(/^1 texts of/);
   });
 
@@ -57,10 +58,12 @@ describe('lockstep evaluate --hypotheses', () => {
     for (const name of ['adj', 'adv']) write(`${name}.exc`, '');
     write('noun.exc', 'oxen ox\n');
     const plain = ['evaluate', '--hypotheses', join(dir, 'were.txt'), ...target('be.txt')];
-    const missing = await run([...plain, '--wordnet', dir]);
+    const missing = await runInProcess([...plain, '--wordnet', dir]);
     expect(missing.stderr).toMatch(/DATA_MISSING: --wordnet .*verb\.exc cannot be read/);
     write('verb.exc', 'were be\n');
-    expect(await succeed([...plain, '--wordnet', dir])).toMatch(/kept +100\.00 +100\.00 +100\.00 +33\.33/);
+    expect(await succeedInProcess([...plain, '--wordnet', dir])).toMatch(
+      /kept +100\.00 +100\.00 +100\.00 +33\.33/,
+    );
   });
 });
 
@@ -95,7 +98,7 @@ describe('a mistake gets one line', () => {
   ];
 
   it.each(cases)('%s', { timeout: LIMIT_MS }, async (_name, args, expected) => {
-    const { code, stdout, stderr } = await run(args());
+    const { code, stdout, stderr } = await runInProcess(args());
     expect(code).toBe(1);
     expect(stderr.trimEnd().split('\n').at(-1)).toMatch(expected);
     // What was computed is said before a file fails.

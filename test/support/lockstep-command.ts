@@ -3,13 +3,13 @@
  * build in dist/ is the one `npm test` has made.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { inject } from 'vitest';
+import { ROOT, succeedInProcess } from './in-process.ts';
 
-const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-const MAIN = join(ROOT, 'dist', 'cli', 'main.js');
+export const MAIN = join(ROOT, 'dist', 'cli', 'main.js');
 export const CORPUS = join(ROOT, 'corpus', 'encyclopedia.xml');
 
 export interface Finished {
@@ -121,7 +121,7 @@ export async function succeed(args: readonly string[]): Promise<string> {
 }
 
 export async function digestOf(runDir: string): Promise<string> {
-  return (await succeed(['digest', runDir])).trim();
+  return (await succeedInProcess(['digest', runDir])).trim();
 }
 
 export function isCommit(step: number): (line: Record<string, unknown>) => boolean {
@@ -168,6 +168,21 @@ function parseLine(line: string): Record<string, unknown> | null {
 export async function preparedFolder(): Promise<{ dir: string; data: string; remove(): void }> {
   const dir = mkdtempSync(join(tmpdir(), 'lockstep-train-'));
   const data = join(dir, 'data');
-  await succeed(['prepare', CORPUS, '--out', data, '--vocab-size', '1000']);
+  cpSync(await sharedDataset(), data, { recursive: true });
   return { dir, data, remove: () => rmSync(dir, { recursive: true, force: true }) };
+}
+
+/** Made once for all test files; two that come at the same time both make it, and it is that of the first. */
+async function sharedDataset(): Promise<string> {
+  const shared = join(inject('sharedFolder'), 'dataset');
+  if (existsSync(shared)) return shared;
+  const own = `${shared}.${process.pid}`;
+  await succeedInProcess(['prepare', CORPUS, '--out', own, '--vocab-size', '1000']);
+  try {
+    renameSync(own, shared);
+  } catch (error) {
+    if (!existsSync(shared)) throw error;
+    rmSync(own, { recursive: true });
+  }
+  return shared;
 }

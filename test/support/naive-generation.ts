@@ -60,8 +60,15 @@ export class NaiveGeneration {
   /**
    * Hard exit by its definition: after each layer every slot is tested; those that have left keep their state.
    * @param words what the entropy is taken over
+   * @param quorum share of the slots whose leaving lets the others leave
    */
-  hard(source: readonly number[], length: number, threshold: number, words: ReadonlySet<number> | null) {
+  hard(
+    source: readonly number[],
+    length: number,
+    threshold: number,
+    words: ReadonlySet<number> | null,
+    quorum = 1,
+  ) {
     const { layers } = this.#tree.decoder;
     const encoded = this.encode(source);
     const inputs = Array.from({ length }, (_, slot) => (slot === 0 ? SPECIAL_IDS.bos : SPECIAL_IDS.mask));
@@ -81,6 +88,13 @@ export class NaiveGeneration {
         tokens[slot] = chosen(logits, number);
         if (tokens[slot]?.id === SPECIAL_IDS.eos) end = Math.min(end, slot);
       });
+      const waiting = [...tokens.keys()].filter((slot) => tokens[slot] === null && slot < end);
+      if (length - waiting.length >= quorum * length) {
+        for (const slot of waiting) {
+          tokens[slot] = chosen(this.offRamp(output[slot]!), number);
+          if (tokens[slot]?.id === SPECIAL_IDS.eos) end = Math.min(end, slot);
+        }
+      }
       state = state.map((row, slot) => (computes[slot] ? output[slot]! : row));
     });
     return { ...cut(tokens.slice(0, end + 1) as NaiveToken[]), slotLayers };

@@ -3,7 +3,7 @@
  * are used, each in a TFRecord: length, masked CRC-32C of the length, data, masked CRC-32C of the data. Pure.
  */
 import { crc32c } from '@node-rs/crc32';
-import { bytesField, doubleField, floatField, message, varintField } from './protobuf.ts';
+import { bytesField, doubleField, floatField, message, varintField } from '../../base/index.ts';
 
 const FILE_VERSION = 'brain.Event:2';
 /** TensorFlow's constant: a checksum of data that holds checksums should not be that of its own parts. */

@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { RandomKey } from '../../../src/base/index.ts';
-import { adamwScalars, createKernels } from '../../../src/kernels/index.ts';
+import { adamwScalars, createKernels, numBlocks } from '../../../src/kernels/index.ts';
 import { emptyFloats, type FloatsOptions, firstDifference, randomFloats } from '../../support/floats.ts';
 import { placements } from '../../support/kernel-arguments.ts';
 import { adamwTwin, dropoutMaskTwin } from '../../support/kernel-twins.ts';
@@ -36,8 +36,12 @@ describe('adamw', () => {
         for (let index = 0; index < length; index += 3) actual.gradient[index] = index % 2 === 0 ? 0 : 1e-30;
         const expected = copyOf(actual);
         for (const at of [step, step + 1]) {
-          kernels.adamw(actual, scalarsAt(at));
+          const digests = new BigUint64Array(numBlocks(length));
+          kernels.adamw(actual, scalarsAt(at), digests);
           adamwTwin(expected, scalarsAt(at));
+          const taken = new BigUint64Array(numBlocks(length));
+          kernels.digestBlocks(actual.parameters, taken, 0);
+          expect(digests).toEqual(taken);
         }
         for (const name of NAMES) {
           // Which NaN an operation gives is left open by IEEE 754; that it is one is not.
@@ -50,7 +54,7 @@ describe('adamw', () => {
   test('does not depend on how the vector is cut', () => {
     const whole = vectorsOf(20_000, 5);
     const cut = copyOf(whole);
-    kernels.adamw(whole, scalarsAt(3));
+    kernels.adamw(whole, scalarsAt(3), null);
     for (let begin = 0; begin < 20_000; begin += 777) {
       const part = (data: Float32Array) => data.subarray(begin, begin + 777);
       kernels.adamw(
@@ -61,6 +65,7 @@ describe('adamw', () => {
           secondMoment: part(cut.secondMoment),
         },
         scalarsAt(3),
+        null,
       );
     }
     for (const name of NAMES) expect(firstDifference(cut[name], whole[name])).toBeNull();
@@ -73,7 +78,7 @@ describe('adamw', () => {
       firstMoment: new Float32Array(3),
       secondMoment: new Float32Array(3),
     };
-    kernels.adamw(vectors, adamwScalars(config, { step: 1, learningRate: 0.1, gradientScale: 1 }));
+    kernels.adamw(vectors, adamwScalars(config, { step: 1, learningRate: 0.1, gradientScale: 1 }), null);
     const expected = [1 - 0.1 * 1.01, 1 + 0.1 * 0.99, 1 - 0.1 * 0.01];
     vectors.parameters.forEach((value, index) => {
       expect(value).toBeCloseTo(expected[index]!, 5);
@@ -87,7 +92,7 @@ describe('adamw', () => {
       firstMoment: Float32Array.of(2 ** -126),
       secondMoment: Float32Array.of(2 ** -126),
     };
-    kernels.adamw(vectors, scalarsAt(100));
+    kernels.adamw(vectors, scalarsAt(100), null);
     expect(vectors.firstMoment[0]).toBe(0);
     expect(vectors.secondMoment[0]).toBe(0);
   });
@@ -95,7 +100,7 @@ describe('adamw', () => {
   test('carries a gradient that is not a number into the parameter', () => {
     const vectors = vectorsOf(3, 1);
     vectors.gradient[1] = NaN;
-    kernels.adamw(vectors, scalarsAt(1));
+    kernels.adamw(vectors, scalarsAt(1), null);
     expect([...vectors.parameters].map(Number.isNaN)).toEqual([false, true, false]);
   });
 });

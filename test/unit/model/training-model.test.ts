@@ -226,7 +226,15 @@ describe('training on one micro-batch', () => {
     generation.setParameters(parameters);
     const encoded = generation.encode(one);
     const { sequences } = await generation.decode(encoded, {
-      ...{ exit: 'full', threshold: 0, confidence: 'shortlist', targetLength: 7, beams: 1, lengthPenalty: 1 },
+      ...{
+        exit: 'full',
+        threshold: 0,
+        quorum: 1,
+        confidence: 'shortlist',
+        targetLength: 7,
+        beams: 1,
+        lengthPenalty: 1,
+      },
     });
     encoded.dispose();
     generation.dispose();

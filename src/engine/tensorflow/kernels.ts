@@ -7,12 +7,13 @@
  * (Dao et al., FlashAttention, appendix B.4); logits less one-hot labels are subtracted in place.
  */
 import type * as tfjs from '@tensorflow/tfjs';
-import { FUSED_KERNELS } from '../base/index.ts';
-import { type OpsBackend, TensorflowOps, type Value } from './tensorflow-ops.ts';
+import { FUSED_KERNELS } from '../../base/index.ts';
+import { attendedNorm, feedForwardNorm, head, keysAndValues } from './inference-kernels.ts';
+import { type OpsBackend, TensorflowOps, type Value } from './ops.ts';
 
-type Inputs = Readonly<Record<string, tfjs.TensorInfo>>;
+export type Inputs = Readonly<Record<string, tfjs.TensorInfo>>;
 type Attributes = Readonly<Record<string, number>>;
-type Kernel = (ops: TensorflowOps, inputs: Inputs, attributes: Attributes) => tfjs.Tensor[];
+export type Kernel = (ops: TensorflowOps, inputs: Inputs, attributes: Attributes) => tfjs.Tensor[];
 
 /** [B, rows, H, E] and [B, H, rows, E] to each other. */
 const SWAP_MIDDLE = [0, 2, 1, 3];
@@ -144,10 +145,11 @@ const crossEntropy: Kernel = (ops, { rows: rowsTensor, table: tableTensor, label
   const logProbabilities = ops.keep(ops.logSoftmax(logits));
   const flat = ops.reshape(logProbabilities, [numRows * vocabSize]);
   const lossSum = ops.neg(ops.sum(ops.gather(flat, places)));
-  const dLogits = ops.keep(ops.exp(logProbabilities));
+  const probabilities = ops.reshape(ops.exp(logProbabilities), [numRows * vocabSize, 1]);
   ops.release(logProbabilities);
-  ops.subtractInPlace(ops.reshape(dLogits, [numRows * vocabSize, 1]), places, ones);
+  const changed = ops.subtractInPlace(probabilities, places, ones);
   ops.release(places);
+  const dLogits = ops.keep(ops.reshape(changed, [numRows, vocabSize]));
   const dRows = ops.matMul(dLogits, table);
   const dTable = ops.matMul(dLogits, rows, true);
   ops.release(dLogits);
@@ -167,6 +169,10 @@ const KERNELS: Readonly<Record<keyof typeof FUSED_KERNELS, Kernel>> = {
   attention,
   attentionGradient,
   crossEntropy,
+  keysAndValues,
+  attendedNorm,
+  feedForwardNorm,
+  head,
 };
 
 /** Registers the fused kernels, once in a process however often an engine is loaded; after the backend has started. */
@@ -181,4 +187,22 @@ export function registerTensorflowKernels(tf: typeof tfjs): void {
       kernelFunc: ({ inputs, attrs }) => kernel(ops, inputs as Inputs, (attrs ?? {}) as Attributes),
     });
   }
+  replaceGather(tf, ops);
+}
+
+/** tfjs-node's own kernel reads the indices back to check them, which TensorFlow does too: a look at the device in the middle of a pass. */
+function replaceGather(tf: typeof tfjs, ops: TensorflowOps): void {
+  const { kernelFunc: readingBack } = tf.getKernel(tf.GatherV2, 'tensorflow');
+  tf.unregisterKernel(tf.GatherV2, 'tensorflow');
+  tf.registerKernel({
+    kernelName: tf.GatherV2,
+    backendName: 'tensorflow',
+    kernelFunc: (call) => {
+      const { x, indices } = call.inputs as Inputs;
+      const { axis, batchDims } = call.attrs as Attributes;
+      if (x!.dtype !== 'float32' || batchDims !== 0) return readingBack(call);
+      const shape = [...x!.shape.slice(0, axis), ...indices!.shape, ...x!.shape.slice(axis! + 1)];
+      return ops.tensor(ops.gather(ops.read(x!), ops.read(indices!), axis), shape);
+    },
+  });
 }

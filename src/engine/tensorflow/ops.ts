@@ -6,29 +6,7 @@
  * handed out; what is kept is the caller's, until `release` or `tensor`.
  */
 import type * as tfjs from '@tensorflow/tfjs';
-
-interface Attribute {
-  readonly name: string;
-  readonly type: number;
-  readonly value: boolean | number;
-}
-
-/** The part of the Node binding used here. */
-interface Binding {
-  readonly TF_FLOAT: number;
-  readonly TF_INT32: number;
-  readonly TF_ATTR_TYPE: number;
-  readonly TF_ATTR_BOOL: number;
-  readonly TF_ATTR_INT: number;
-  createTensor(shape: readonly number[], dtype: number, values: Float32Array | Int32Array): number;
-  deleteTensor(id: number): void;
-  executeOp(
-    name: string,
-    attributes: readonly Attribute[],
-    inputs: readonly number[],
-    numOutputs: number,
-  ): readonly { readonly id: number; readonly shape: number[]; readonly dtype: number }[];
-}
+import type { Attribute, Binding } from './binding.ts';
 
 /** The part of the Node backend used here; its own types declare it private. */
 export interface OpsBackend {
@@ -52,10 +30,14 @@ export class TensorflowOps {
   readonly #matMul: readonly (readonly Attribute[])[];
   readonly #batchMatMul: readonly (readonly Attribute[])[];
   readonly #indexed: readonly Attribute[];
+  readonly #place: readonly Attribute[];
+  readonly #toFloat: readonly Attribute[];
+  readonly #sliced: readonly Attribute[];
   readonly #transposed: readonly Attribute[];
   readonly #shaped: readonly Attribute[];
   readonly #scalars = new Map<number, Value>();
   readonly #vectors = new Map<string, Value>();
+  readonly #axes = new Map<number, Value>();
 
   constructor(backend: OpsBackend) {
     const { binding } = backend;
@@ -73,6 +55,9 @@ export class TensorflowOps {
     const pairs = [0, 1, 2, 3].map((index) => [index >= 2, index % 2 === 1] as const);
     this.#matMul = pairs.map(([a, b]) => [float, flag('transpose_a', a), flag('transpose_b', b)]);
     this.#batchMatMul = pairs.map(([a, b]) => [float, flag('adj_x', a), flag('adj_y', b)]);
+    this.#place = [float, type('Tidx', binding.TF_INT32), type('output_type', binding.TF_INT32)];
+    this.#toFloat = [type('SrcT', binding.TF_INT32), type('DstT', binding.TF_FLOAT), flag('Truncate', false)];
+    this.#sliced = [float, type('Index', binding.TF_INT32)];
     this.#transposed = [float, type('Tperm', binding.TF_INT32)];
     this.#shaped = [float, type('Tshape', binding.TF_INT32)];
     this.#indexed = [
@@ -157,6 +142,13 @@ export class TensorflowOps {
   rowMean(x: Value): Value {
     return this.#run('Mean', this.#reduction[1]!, x, this.#vector([-1]));
   }
+  rowMax(x: Value): Value {
+    return this.#run('Max', this.#reduction[1]!, x, this.#vector([-1]));
+  }
+  /** The place of the largest of each row, as a float, [N] of [N, V]. */
+  rowArgMax(x: Value): Value {
+    return this.#run('Cast', this.#toFloat, this.#run('ArgMax', this.#place, x, this.#axis(-1)));
+  }
   /** Of a vector. */
   sum(x: Value): Value {
     return this.#run('Sum', this.#reduction[0]!, x, this.#vector([0]));
@@ -175,13 +167,24 @@ export class TensorflowOps {
   reshape(x: Value, shape: readonly number[]): Value {
     return this.#run('Reshape', this.#shaped, x, this.indices(Int32Array.from(shape)));
   }
-  /** Rows of `x` by int32 indices. */
-  gather(x: Value, index: Value): Value {
-    return this.#run('GatherV2', this.#indexed, x, index, this.#scalarInt32());
+  /** Of a tensor of any rank. */
+  slice(x: Value, begin: readonly number[], size: readonly number[]): Value {
+    const [first, sizes] = [this.indices(Int32Array.from(begin)), this.indices(Int32Array.from(size))];
+    return this.#run('Slice', this.#sliced, x, first, sizes);
   }
-  /** x[index] -= change, in place: a kept `x` is changed, whatever shares its memory too. */
-  subtractInPlace(x: Value, index: Value, change: Value): void {
-    this.release(this.keep(this.#run('InplaceSub', this.#float, x, index, change)));
+  /** Vectors of one length as the rows of a matrix. */
+  pack(...rows: readonly Value[]): Value {
+    const { TF_ATTR_INT } = this.#binding;
+    const count = { name: 'N', type: TF_ATTR_INT, value: rows.length };
+    return this.#run('Pack', [count, ...this.#float, { name: 'axis', type: TF_ATTR_INT, value: 0 }], ...rows);
+  }
+  /** Slices of `x` along an axis by int32 indices. */
+  gather(x: Value, index: Value, axis = 0): Value {
+    return this.#run('GatherV2', this.#indexed, x, index, this.#axis(axis));
+  }
+  /** `x` less `change` in the rows of `index`, in place: nothing else may read `x`, nor what shares its memory. */
+  subtractInPlace(x: Value, index: Value, change: Value): Value {
+    return this.#run('InplaceSub', this.#float, x, index, change);
   }
 
   /** Made once and kept for ever. */
@@ -215,13 +218,13 @@ export class TensorflowOps {
     return vector;
   }
 
-  #scalarInt32(): Value {
-    let zero = this.#vectors.get('');
-    if (zero === undefined) {
-      zero = this.keep(this.indices(Int32Array.of(0), []));
-      this.#vectors.set('', zero);
+  #axis(axis: number): Value {
+    let scalar = this.#axes.get(axis);
+    if (scalar === undefined) {
+      scalar = this.keep(this.indices(Int32Array.of(axis), []));
+      this.#axes.set(axis, scalar);
     }
-    return zero;
+    return scalar;
   }
 
   #run(name: string, attributes: readonly Attribute[], ...inputs: readonly Value[]): Value {

@@ -8,11 +8,13 @@
  */
 import { createRequire } from 'node:module';
 import type * as tfjs from '@tensorflow/tfjs';
-import { LockstepError, messageOf } from '../base/index.ts';
-import { ON_THE_CPU } from './cpu.ts';
-import type { DeviceTrouble, EngineOptions, LoadedBackend } from './engine.ts';
-import { nvidiaCards } from './nvidia.ts';
-import { registerTensorflowKernels } from './tensorflow-kernels.ts';
+import { LockstepError, messageOf } from '../../base/index.ts';
+import { ON_THE_CPU } from '../cpu.ts';
+import type { DeviceTrouble, EngineOptions, LoadedBackend } from '../engine.ts';
+import { nvidiaCards } from '../nvidia.ts';
+import type { Binding } from './binding.ts';
+import { registerTensorflowKernels } from './kernels.ts';
+import { recordOperations } from './recording.ts';
 
 const require = createRequire(import.meta.url);
 export const TENSORFLOW_PACKAGE = '@tensorflow/tfjs-node-gpu';
@@ -20,7 +22,7 @@ export const TENSORFLOW_PACKAGE = '@tensorflow/tfjs-node-gpu';
 /** The part of the Node backend that is asked here; its own types declare it private. */
 interface NodeBackend {
   readonly isUsingGpuDevice: boolean;
-  readonly binding: { readonly TF_Version: string };
+  binding: Binding;
 }
 
 /**
@@ -56,8 +58,10 @@ export async function loadTensorflow(options: EngineOptions): Promise<LoadedBack
   const tf = require('@tensorflow/tfjs') as typeof tfjs;
   withoutArguments(() => require(TENSORFLOW_PACKAGE));
   await tf.ready();
+  const backend = tf.backend() as unknown as NodeBackend;
+  recordOperations(backend);
   registerTensorflowKernels(tf);
-  const { binding, isUsingGpuDevice } = tf.backend() as unknown as NodeBackend;
+  const { binding, isUsingGpuDevice } = backend;
   const version = `TensorFlow ${binding.TF_Version}`;
   if (!isUsingGpuDevice) {
     if (card !== null) throw new Error(`TensorFlow does not see ${card}; its build may be one for CPUs`);

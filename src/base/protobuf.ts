@@ -1,5 +1,5 @@
 /**
- * As much of the Protocol Buffers wire format as TensorBoard's event files need: varints, doubles, floats and
+ * As much of the Protocol Buffers wire format as event files and graphs need: varints, doubles, floats and
  * length-delimited fields (protobuf.dev, "Encoding"). A message is the concatenation of its fields. Pure.
  */
 
@@ -12,7 +12,7 @@ export function message(...fields: readonly Uint8Array[]): Uint8Array {
   return Buffer.concat(fields);
 }
 
-/** `value` is a whole number from 0 on, exact up to 2^53. */
+/** `value` is a whole number within 2^53; one below 0 is written as an int64 is. */
 export function varintField(field: number, value: number): Uint8Array {
   return message(tag(field, WIRE_VARINT), varint(value));
 }
@@ -42,11 +42,11 @@ function tag(field: number, wireType: number): Uint8Array {
 /** Seven bits a byte, the lowest first; the top bit says that more follow. */
 function varint(value: number): Uint8Array {
   const bytes: number[] = [];
-  let rest = value;
-  while (rest >= 0x80) {
-    bytes.push((rest % 0x80) + 0x80);
-    rest = Math.floor(rest / 0x80);
+  let rest = BigInt.asUintN(64, BigInt(value));
+  while (rest >= 0x80n) {
+    bytes.push(Number(rest & 0x7fn) | 0x80);
+    rest >>= 7n;
   }
-  bytes.push(rest);
+  bytes.push(Number(rest));
   return Uint8Array.from(bytes);
 }
