@@ -53,6 +53,8 @@ export const WHOLE_KERNELS = {
    * [lossSum]. Of the logits at most `rowsAtOnce` rows exist at a time.
    */
   chunkedCrossEntropy: 'LockstepChunkedCrossEntropy',
+  /** {rows [N,D], table [V,D]}, {rowsAtOnce} to [ids int32 [N]] of the table's row with the largest product; the first of equals. */
+  argMaxRows: 'LockstepArgMaxRows',
 } as const;
 
 export type FusedKernelKey = keyof typeof FUSED_KERNELS | keyof typeof WHOLE_KERNELS;

@@ -10,6 +10,7 @@ import { Command, InvalidArgumentError } from 'commander';
 import { type Column, LockstepError, messageOf, renderTable } from '../base/index.ts';
 import { ENGINE_NAMES, type EngineName, PRESETS } from '../config/index.ts';
 import { loadEngine, probeEngine, settleEngine } from '../engine/index.ts';
+import { type KernelFigures, measureBandwidth, measureKernels } from './gpu/kernels.ts';
 import { measureMatMul } from './gpu/mat-mul.ts';
 import { measureTorch, type TorchFigures } from './gpu/torch.ts';
 import { type GpuFigures, measureTraining, type TrainingSize } from './gpu/training.ts';
@@ -23,6 +24,8 @@ const FULL = {
   rows: [8, 16, 32, 64],
   repeats: 10,
   matMulSide: 4096,
+  streamedFloats: 2 ** 24,
+  calls: 20,
 };
 /** Small enough for a software driver: proves that everything runs, and says nothing about a card. */
 const TINY = {
@@ -34,6 +37,8 @@ const TINY = {
   rows: [1],
   repeats: 1,
   matMulSide: 64,
+  streamedFloats: 2 ** 18,
+  calls: 1,
 };
 
 interface Flags {
@@ -72,16 +77,33 @@ async function benchmark({ engine: asked, device, allowSoftware, rows }: Flags):
       `engine ${name} would compute on ${probe.device}, which is no graphics card: see \`lockstep doctor\`, or add --allow-software for a tiny trial`,
     );
   }
-  const { model, tokens, repeats, matMulSide, rows: usual } = probe.isGpu ? FULL : TINY;
+  const {
+    model,
+    tokens,
+    repeats,
+    matMulSide,
+    streamedFloats,
+    calls,
+    rows: usual,
+  } = probe.isGpu ? FULL : TINY;
   const engine = await loadEngine(name, { threads: 1, device: device ?? null });
   say(`engine ${name}: ${engine.version}`);
   if (!probe.isGpu)
     say('no graphics card: a tiny model, to prove that this runs; the figures say nothing about a card');
 
   const peak = await measureMatMul(engine.tf, matMulSide, repeats);
+  const bandwidth = await measureBandwidth(engine.tf, streamedFloats, repeats, calls);
   say(
-    `matrix product ${matMulSide}^3 in float32: ${formatFigure(peak / 1e9)} GFLOP/s, the peak that shares refer to`,
+    `peaks that shares refer to: ${formatFigure(peak / 1e9)} GFLOP/s in a product ${matMulSide}^3 in float32, ` +
+      `${formatFigure(bandwidth / 1e9)} GB/s in reading and writing ${streamedFloats} floats`,
   );
+  const kernelRows = (rows ?? usual)[0]!;
+  const kernels = await measureKernels(
+    engine.tf,
+    { ...model, batchSize: kernelRows, tokens },
+    { repeats, calls },
+  );
+  reportKernels(kernels, peak, bandwidth, kernelRows);
   const figures: GpuFigures[] = [];
   for (const batchSize of rows ?? usual) {
     const size: TrainingSize = { model, batchSize, tokens, repeats };
@@ -100,15 +122,43 @@ async function benchmark({ engine: asked, device, allowSoftware, rows }: Flags):
   report(figures, peak, torch);
   const file = join(RESULTS, `gpu-${new Date().toISOString().replace(/[:.]/g, '-')}.json`);
   await mkdir(dirname(file), { recursive: true });
-  const facts = { engine: engine.version, isGpu: probe.isGpu, peakFlops: peak, model, tokens };
-  await writeFile(file, `${JSON.stringify({ ...facts, lockstep: figures, torch }, null, 2)}\n`);
+  const facts = { engine: engine.version, isGpu: probe.isGpu, peakFlops: peak, bandwidth, model, tokens };
+  await writeFile(file, `${JSON.stringify({ ...facts, kernels, lockstep: figures, torch }, null, 2)}\n`);
   say(`all figures: ${file}`);
+}
+
+function reportKernels(
+  kernels: readonly KernelFigures[],
+  peak: number,
+  bandwidth: number,
+  batchSize: number,
+): void {
+  if (kernels.length === 0) {
+    say('this engine has no kernels of its own that could be timed one by one');
+    return;
+  }
+  const right = (title: string): Column => ({ title, align: 'right' });
+  const share = (amount: number, milliseconds: number, most: number) =>
+    amount === 0 ? NOT_MEASURED : `${formatFigure((100 * amount) / (milliseconds / 1000) / most)} %`;
+  const columns: Column[] = [
+    { title: `kernel, ${batchSize} sequences`, align: 'left' },
+    ...['ms', 'of product peak', 'of memory peak', 'compilation ms'].map(right),
+  ];
+  const rows = kernels.map(({ name, milliseconds, compilationMs, flops, bytes }) => [
+    name,
+    formatFigure(milliseconds),
+    share(flops, milliseconds, peak),
+    share(bytes, milliseconds, bandwidth),
+    formatFigure(compilationMs),
+  ]);
+  for (const line of renderTable(columns, rows)) say(line);
 }
 
 function report(figures: readonly GpuFigures[], peak: number, torch: TorchFigures): void {
   const right = (title: string): Column => ({ title, align: 'right' });
   const columns = [
-    ...['B', 'tokens/s', 'gradient ms', 'compute ms', 'read back ms', 'upload ms', 'first ms'].map(right),
+    ...['B', 'tokens/s', 'gradient ms', 'read after ms', 'compute ms', 'read back ms'].map(right),
+    ...['upload ms', 'compilation ms'].map(right),
     ...['GFLOP/s in products', 'share of peak', 'device MiB', 'torch f32', 'torch bf16'].map(right),
   ];
   const peer = (precision: 'float32' | 'bfloat16', batchSize: number): string => {
@@ -119,11 +169,13 @@ function report(figures: readonly GpuFigures[], peak: number, torch: TorchFigure
     return found === undefined ? NOT_MEASURED : formatFigure(found.tokensPerSecond);
   };
   const rows = figures.map((of) => {
-    const rate = of.productFlops === null ? null : of.productFlops / (of.computeMs / 1000);
+    const rate =
+      of.productFlops === null || of.computeMs === 0 ? null : of.productFlops / (of.computeMs / 1000);
     return [
       String(of.batchSize),
       formatFigure((of.batchSize * of.tokens) / (of.gradientMs / 1000)),
-      ...[of.gradientMs, of.computeMs, of.readBackMs, of.uploadMs, of.firstMs].map(formatFigure),
+      ...[of.gradientMs, of.readAfterMs, of.computeMs, of.readBackMs].map(formatFigure),
+      ...[of.uploadMs, of.compilationMs].map(formatFigure),
       rate === null ? NOT_MEASURED : formatFigure(rate / 1e9),
       rate === null ? NOT_MEASURED : `${formatFigure((100 * rate) / peak)} %`,
       of.deviceBytes === null ? NOT_MEASURED : formatFigure(of.deviceBytes / 2 ** 20),
@@ -133,7 +185,8 @@ function report(figures: readonly GpuFigures[], peak: number, torch: TorchFigure
   });
   for (const line of renderTable(columns, rows)) say(line);
   say(
-    'tokens are target slots; compute is what a gradient takes beyond reading it back; first includes shader compilation',
+    'tokens are target slots; read after is a gradient whose reads all wait for the pass, compute what it takes beyond them; ' +
+      'compilation is what the first one took longer',
   );
   say(
     'reason' in torch

@@ -9,10 +9,10 @@ export const readByCopy: Engine['readInto'] = async (tensor, target) => {
 
 export const ON_THE_CPU: Pick<
   LoadedBackend,
-  'readInto' | 'readsWithinPass' | 'tensorBytesMax' | 'troubleOf' | 'restart'
+  'readInto' | 'readsBeside' | 'tensorBytesMax' | 'troubleOf' | 'restart'
 > = {
   readInto: readByCopy,
-  readsWithinPass: true,
+  readsBeside: false,
   tensorBytesMax: Number.POSITIVE_INFINITY,
   troubleOf: () => null,
   restart: async () => {},

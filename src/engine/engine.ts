@@ -40,8 +40,8 @@ export interface Engine {
   readonly tf: typeof tfjs;
   /** What a person should know about this choice, one line each. */
   readonly warnings: readonly string[];
-  /** Whether values can be read back while a pass is being computed (`dataSync`). */
-  readonly readsWithinPass: boolean;
+  /** Whether values are read beside computing: a read that is asked for within a pass does not hold it up. */
+  readonly readsBeside: boolean;
   /** Copies the values of a float32 tensor to `target`, the shortest way that the engine knows. */
   readInto(tensor: tfjs.Tensor, target: Float32Array): Promise<void>;
   /** Largest tensor that it can hold, in bytes. */

@@ -106,6 +106,10 @@ export function crossEntropySumOnly(
 
 /** The most probable token of each row, [N] of int32; ties go to the lowest id. */
 export function argMaxTokens(tf: Tf, hidden_ND: Tensor, table_VD: Tensor): Tensor {
+  const whole = fusedKernel(tf, WHOLE_KERNELS.argMaxRows);
+  if (whole !== null) {
+    return whole({ rows: hidden_ND, table: table_VD }, { rowsAtOnce: chunkRows(table_VD.shape[0]!) })[0]!;
+  }
   const numRows = hidden_ND.shape[0]!;
   const step = chunkRows(table_VD.shape[0]!);
   const chunks: Tensor[] = [];

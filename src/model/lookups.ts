@@ -12,8 +12,8 @@ export const NO_ROW = -1;
 interface Lookup {
   readonly table: ParameterEntry;
   readonly rows: Tensor;
-  /** The table's row of each input row; null until it is known. */
-  ids: Int32Array | null;
+  /** The table's row of each input row, on the device where the function found out; null until it has. */
+  ids: Int32Array | Tensor | null;
 }
 
 /** The lookups of one pass, in the order in which their gradients are added. */
@@ -46,31 +46,46 @@ export class Lookups {
 
   /**
    * For `count` rows that the function looks up itself, because only it finds out which: zeros [count, D] that
-   * take their gradient. `found` must be called in the forward pass.
+   * take their gradient. `found` must be called in the forward pass, with ids [count] that stay on the device.
    */
-  later(table: ParameterEntry, count: number): { readonly sink: Tensor; found(ids: Int32Array): void } {
+  later(table: ParameterEntry, count: number): { readonly sink: Tensor; found(ids: Tensor): void } {
     const lookup: Lookup = { table, rows: this.#tf.zeros([count, table.shape[1]!]), ids: null };
     this.#all.push(lookup);
     return {
       sink: lookup.rows,
       found: (ids) => {
-        lookup.ids = ids;
+        lookup.ids = this.#tf.keep(this.#tf.clone(ids));
       },
     };
   }
 
   /** Adds the rows of `grads`, one for each of `tensors`, to the gradient in layout order. */
-  addGradients(grads: readonly (Float32Array | null)[], target: Float32Array): void {
-    this.#all.forEach(({ table, ids }, index) => {
+  async addGradients(
+    grads: readonly (Float32Array | null | undefined)[],
+    target: Float32Array,
+  ): Promise<void> {
+    // Int32Array by the tensors' type.
+    const allIds = await Promise.all(
+      this.#all.map(({ ids }) =>
+        ids === null || ids instanceof Int32Array ? ids : (ids.data() as Promise<Int32Array>),
+      ),
+    );
+    this.#all.forEach(({ table }, index) => {
       const rows = grads[index];
       if (rows == null) return;
-      assert(ids !== null, `the rows of ${table.name} that were looked up are known`);
+      const ids = allIds[index];
+      assert(ids != null, `the rows of ${table.name} that were looked up are known`);
       const values = target.subarray(table.offset, table.offset + table.size);
       const width = table.shape[1]!;
       ids.forEach((id, row) => {
         if (id !== NO_ROW) addRow(values, id, rows, row, width);
       });
     });
+  }
+
+  /** Frees the ids that were kept on the device. */
+  dispose(): void {
+    for (const { ids } of this.#all) if (ids !== null && !(ids instanceof Int32Array)) ids.dispose();
   }
 }
 

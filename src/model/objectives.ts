@@ -36,52 +36,47 @@ export interface Trained {
   readonly tables: ParameterTree<ParameterEntry>;
 }
 
-export interface PreparedLoss {
-  readonly lookups: Lookups;
-  /** The summed loss, a scalar. */
-  readonly lossSum: () => Tensor;
-}
+/** The summed loss as a function of the parameters, a scalar. */
+export type LossSum = (tree: ParameterTree<Tensor>) => Tensor;
 
-/** The loss that trains. The caller's `tf.tidy` disposes what is looked up. */
+/** The loss that trains; what it looks up in `tree` goes to `lookups`. The caller's `tf.tidy` disposes that. */
 export function trainingLoss(
   trained: Trained,
   pass: Pass,
+  lookups: Lookups,
   tree: ParameterTree<Tensor>,
   batch: MicroBatch,
   key: SlotKey,
-): PreparedLoss {
+): LossSum {
   const { tf, objective, specialIds } = trained;
-  const lookups = new Lookups(tf);
   const source = lookUpSource(trained, lookups, tree, batch);
-  const encoded = () => encodeSource(pass, tree, source, batch);
+  const encoded = (used: ParameterTree<Tensor>) => encodeSource(pass, used, source, batch);
   switch (objective.kind) {
     case 'lplm':
     case 'lastLayer': {
       const plan = planOf(trained, batch, key);
       const start = lookUpParallel(trained, lookups, tree, batch);
-      return { lookups, lossSum: () => lplmLossSum(pass, tree, start(pass), encoded(), plan) };
+      return (used) => lplmLossSum(pass, used, start(pass, used), encoded(used), plan);
     }
     case 'soft': {
       const start = lookUpParallel(trained, lookups, tree, batch);
       const between = readMixed(trained, lookups, batch, key);
-      const lossSum = () => {
-        const states = softStates(pass, tree, start(pass), encoded(), between);
-        const losses = states.map((state) => lossOfRows(tf, state, tree, batch, specialIds));
+      return (used) => {
+        const states = softStates(pass, used, start(pass, used), encoded(used), between);
+        const losses = states.map((state) => lossOfRows(tf, state, used, batch, specialIds));
         return tf.mul(
           losses.reduce((sum, loss) => tf.add(sum, loss)),
           1 / losses.length,
         );
       };
-      return { lookups, lossSum };
     }
     case 'autoregressive': {
       const start = lookUpCausal(trained, lookups, tree, batch);
       const bias = causalBias(tf, batch.targetLength);
-      const lossSum = () => {
-        const state = decodeFully(pass, tree, start(pass), encoded(), bias);
-        return lossOfRows(tf, state, tree, batch, specialIds);
+      return (used) => {
+        const state = decodeFully(pass, used, start(pass, used), encoded(used), bias);
+        return lossOfRows(tf, state, used, batch, specialIds);
       };
-      return { lookups, lossSum };
     }
     default:
       return unreachable(objective.kind);
@@ -104,13 +99,19 @@ export function lastStates(
   switch (objective.kind) {
     case 'lplm':
     case 'lastLayer':
-      return decodeFully(pass, tree, lookUpParallel(trained, lookups, tree, batch)(pass), encoded, null);
+      return decodeFully(
+        pass,
+        tree,
+        lookUpParallel(trained, lookups, tree, batch)(pass, tree),
+        encoded,
+        null,
+      );
     case 'soft': {
-      const start = lookUpParallel(trained, lookups, tree, batch)(pass);
+      const start = lookUpParallel(trained, lookups, tree, batch)(pass, tree);
       return softStates(pass, tree, start, encoded, readPredictions(trained, lookups, batch)).at(-1)!;
     }
     case 'autoregressive': {
-      const start = lookUpCausal(trained, lookups, tree, batch)(pass);
+      const start = lookUpCausal(trained, lookups, tree, batch)(pass, tree);
       return decodeFully(pass, tree, start, encoded, causalBias(tf, batch.targetLength));
     }
     default:
@@ -167,7 +168,7 @@ function encodeSource(
 }
 
 /** The decoder's inputs; the function returned makes the state h^0 of them. */
-type Start = (pass: Pass) => Tensor;
+type Start = (pass: Pass, tree: ParameterTree<Tensor>) => Tensor;
 
 function lookUpParallel(
   { model, tables, specialIds }: Trained,
@@ -178,7 +179,7 @@ function lookUpParallel(
   const bos_1D = lookups.range(tables.shared, tree.shared, specialIds.bos, 1);
   const mask_1D = lookups.range(tables.shared, tree.shared, specialIds.mask, 1);
   const positions_TD = lookUpPositions(model, tables, lookups, tree, targetLength);
-  return (pass) => decoderStart(pass, tree, batchSize, bos_1D, mask_1D, positions_TD);
+  return (pass, used) => decoderStart(pass, used, batchSize, bos_1D, mask_1D, positions_TD);
 }
 
 function lookUpCausal(
@@ -192,8 +193,8 @@ function lookUpCausal(
   const read = ids.map((id) => (id === specialIds.pad ? NO_ROW : id));
   const tokens = lookups.gather(tables.shared, tree.shared, ids, read);
   const positions_TD = lookUpPositions(model, tables, lookups, tree, targetLength);
-  return (pass) =>
-    causalStart(pass, tree, pass.tf.reshape(tokens, [batchSize, targetLength, model.dModel]), positions_TD);
+  return (pass, used) =>
+    causalStart(pass, used, pass.tf.reshape(tokens, [batchSize, targetLength, model.dModel]), positions_TD);
 }
 
 function lookUpPositions(
@@ -209,7 +210,7 @@ function lookUpPositions(
 
 /** Soft in training: the true token with probability `goldRatio`, drawn anew for each layer and slot. */
 function readMixed(
-  { model, objective, specialIds, tables }: Trained,
+  { tf, model, objective, specialIds, tables }: Trained,
   lookups: Lookups,
   { labels }: MicroBatch,
   key: SlotKey,
@@ -221,8 +222,16 @@ function readMixed(
       labels,
       (label) => rng.nextFloat() < objective.goldRatio && label !== specialIds.pad,
     );
-    const choose = (predicted: Int32Array) => {
-      const ids = predicted.map((id, row) => (isGold[row] ? labels[row]! : id));
+    const gold = tf.tensor1d(
+      labels.map((label, row) => (isGold[row] ? label : 0)),
+      'int32',
+    );
+    const isRead = tf.tensor1d(
+      labels.map((_, row) => (isGold[row] ? 0 : 1)),
+      'int32',
+    );
+    const choose = (predicted: Tensor) => {
+      const ids = tf.add(tf.mul(predicted, isRead), gold);
       found(ids);
       return ids;
     };
@@ -238,7 +247,7 @@ function readPredictions(
 ): ReadTokens[] {
   return Array.from({ length: model.decoderLayers - 1 }, () => ({
     sink: lookups.later(tables.shared, labels.length).sink,
-    choose: (predicted: Int32Array) => predicted,
+    choose: (predicted: Tensor) => predicted,
   }));
 }
 

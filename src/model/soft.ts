@@ -18,8 +18,8 @@ import type { ParameterTree } from './parameters.ts';
 export interface ReadTokens {
   /** [N, D] of zeros. */
   readonly sink: Tensor;
-  /** The tokens to read, [N], given those that the state predicts. */
-  choose(predicted: Int32Array): Int32Array;
+  /** The tokens to read, [N] of int32, given those that the state predicts; neither leaves the device. */
+  choose(predicted: Tensor): Tensor;
 }
 
 /** The state after each layer, L of [N, D]. `between` has L-1 members. */
@@ -53,10 +53,8 @@ function readPredicted(
     tf,
     [state_ND, sink, concatHead],
     () => {
-      // Int32Array by the tensor's type. Read in the middle of the pass, for the next layer depends on it: an
-      // engine that reads asynchronously cannot train so.
-      const tokens = choose(argMaxTokens(tf, state_ND, table_VD).dataSync() as Int32Array);
-      const both = tf.concat([state_ND, tf.gather(table_VD, tf.tensor1d(tokens, 'int32'))], 1);
+      const tokens = choose(argMaxTokens(tf, state_ND, table_VD));
+      const both = tf.concat([state_ND, tf.gather(table_VD, tokens)], 1);
       return { value: tf.matMul(both, concatHead, false, true), saved: [both] };
     },
     (dy_ND, [both]) => {

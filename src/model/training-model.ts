@@ -5,17 +5,19 @@
  * Invariants: no tensor outlives a call but the parameters; at this border all vectors are flat
  * Float32Arrays in layout order. Losses are sums over real tokens: the division by the step's token
  * count happens once, after the reduction (DESIGN.md section 3).
- * Values come back from the device asynchronously, all of a computation's at once: WebGPU has no other way.
+ * Values come back from the device asynchronously, for WebGPU has no other way: a gradient as soon as it is known
+ * where the engine reads beside computing, all together after the pass where it does not.
  */
 import { assert, LockstepError, layoutSize, type ParameterLayout } from '../base/index.ts';
 import type { ModelConfig, ObjectiveConfig } from '../config/index.ts';
 import type { MicroBatch } from '../data/index.ts';
 import type { Tensor, Tf } from './differentiable.ts';
 import { type DropoutMasks, dropoutFor, type SlotKey } from './dropout.ts';
-import type { Lookups } from './lookups.ts';
+import { Lookups } from './lookups.ts';
 import type { SpecialIds } from './micro-batch.ts';
 import { evaluationLoss, type Trained, trainingLoss } from './objectives.ts';
 import { type ParameterTree, parameterLayout, treeOf } from './parameters.ts';
+import { watchParameters } from './watched-parameters.ts';
 
 export interface TrainingModelOptions {
   readonly tf: Tf;
@@ -25,6 +27,8 @@ export interface TrainingModelOptions {
   readonly dropoutMasks: DropoutMasks;
   /** Copies a float32 tensor's values to `target`, the engine's shortest way. */
   readonly readInto: (tensor: Tensor, target: Float32Array) => Promise<void>;
+  /** Whether the engine reads values beside computing; false if absent. Changes no bit. */
+  readonly readsBeside?: boolean;
 }
 
 export interface GradientResult {
@@ -45,10 +49,11 @@ export interface TrainingModel {
 }
 
 export function createTrainingModel(options: TrainingModelOptions): TrainingModel {
-  const { tf, model, objective, specialIds, dropoutMasks, readInto } = options;
+  const { tf, model, objective, specialIds, dropoutMasks, readInto, readsBeside = false } = options;
   const layout = parameterLayout(model);
   const size = layoutSize(layout);
   const trained: Trained = { tf, model, objective, specialIds, tables: treeOf(model, layout) };
+  const places = treeOf(model, [...layout.keys()]);
   /** What the parameter tensors were made over: tfjs reads it only when an operation first needs them. */
   const uploads = new Float32Array(size);
   let leaves: Tensor[] = [];
@@ -78,38 +83,63 @@ export function createTrainingModel(options: TrainingModelOptions): TrainingMode
         target.fill(0);
         return { lossSum: 0, realTokens };
       }
-      let addLookupGradients: Lookups['addGradients'] = () => {};
-      const tensors = tf.tidy(() => {
-        const pass = { tf, model, masks: dropoutFor(tf, dropoutMasks, key, model) };
-        const { lookups, lossSum: forward } = trainingLoss(trained, pass, tree, batch, key);
-        const inputs = lookups.tensors;
-        addLookupGradients = (...found) => lookups.addGradients(...found);
-        // Not `tf.valueAndGrads`, which refuses a parameter that the loss does not reach: a layer above
-        // every drawn exit.
-        const { value, grads } = tf
-          .engine()
-          .gradients(forward as () => ReturnType<Tf['scalar']>, [...inputs, ...leaves], undefined, true);
-        return [value, ...grads];
-      });
-      const grads = tensors.slice(-layout.length);
-      const read = layout.map(async ({ offset, size: length }, index) => {
-        const part = target.subarray(offset, offset + length);
-        const grad = grads[index];
-        if (grad == null) part.fill(0);
-        else await readInto(grad, part).finally(() => grad.dispose());
-      });
-      const [[loss, ...ofLookups]] = await Promise.all([download(tensors.slice(0, -layout.length)), ...read]);
-      const lossSum = loss![0]!;
-      requireFinite(lossSum, key);
-      addLookupGradients(ofLookups, target);
-      return { lossSum, realTokens };
+      const reads = new Map<number, Promise<void>>();
+      const receive = (place: number, gradient: Tensor) => {
+        const { offset, size: length } = layout[place]!;
+        const read = readInto(gradient, target.subarray(offset, offset + length));
+        // Whoever waits for it hears of a failure; of a pass that fails before, nobody does.
+        read.catch(() => {});
+        reads.set(place, read);
+      };
+      const watched = readsBeside ? watchParameters(tf, places, leaves, receive) : null;
+      const lookups = new Lookups(tf);
+      let tensors: (Tensor | null)[] = [];
+      try {
+        tensors = tf.tidy(() => {
+          const pass = { tf, model, masks: dropoutFor(tf, dropoutMasks, key, model) };
+          const forward = trainingLoss(trained, pass, lookups, tree, batch, key);
+          // Not `tf.valueAndGrads`, which refuses a parameter that the loss does not reach: a layer above
+          // every drawn exit.
+          const { value, grads } = tf
+            .engine()
+            .gradients(
+              () => forward(watched?.tree ?? tree) as ReturnType<Tf['scalar']>,
+              [...lookups.tensors, ...leaves],
+              undefined,
+              true,
+            );
+          return [value, ...grads];
+        });
+        const grads = tensors.slice(tensors.length - layout.length);
+        layout.forEach(({ offset, size: length }, place) => {
+          const grad = grads[place];
+          if (grad == null) target.fill(0, offset, offset + length);
+          else if (!reads.has(place)) receive(place, grad);
+        });
+        const [loss, ...ofLookups] = await Promise.all(
+          tensors.slice(0, -layout.length).map((tensor) => (tensor === null ? null : valuesOf(tensor))),
+        );
+        await Promise.all(reads.values());
+        const lossSum = loss![0]!;
+        requireFinite(lossSum, key);
+        await lookups.addGradients(ofLookups, target);
+        return { lossSum, realTokens };
+      } finally {
+        for (const tensor of tensors) tensor?.dispose();
+        watched?.dispose();
+        lookups.dispose();
+      }
     },
 
     async evaluate(batch) {
       const { realTokens } = batch;
       if (realTokens === 0) return { lossSum: 0, realTokens };
-      const [loss] = await download([tf.tidy(() => evaluationLoss(trained, uploaded(), batch))]);
-      return { lossSum: loss![0]!, realTokens };
+      const loss = tf.tidy(() => evaluationLoss(trained, uploaded(), batch));
+      try {
+        return { lossSum: (await valuesOf(loss))[0]!, realTokens };
+      } finally {
+        loss.dispose();
+      }
     },
 
     dispose() {
@@ -119,14 +149,9 @@ export function createTrainingModel(options: TrainingModelOptions): TrainingMode
   };
 }
 
-/** The values of float32 tensors, all transfers under way together; disposes the tensors, also when it fails. */
-async function download(tensors: readonly (Tensor | null)[]): Promise<(Float32Array | null)[]> {
-  try {
-    // Every tensor of the model is float32 but for indices, which never come here.
-    return await Promise.all(tensors.map(async (tensor) => ((await tensor?.data()) as Float32Array) ?? null));
-  } finally {
-    for (const tensor of tensors) tensor?.dispose();
-  }
+/** Every tensor of the model is float32 but for indices, which are not asked for here. */
+async function valuesOf(tensor: Tensor): Promise<Float32Array> {
+  return (await tensor.data()) as Float32Array;
 }
 
 function requireFinite(lossSum: number, { step, slot }: SlotKey): void {

@@ -219,6 +219,7 @@ export class ComputeThread {
       specialIds: data.manifest.specialIds,
       dropoutMasks: kernels,
       readInto: engine.readInto,
+      readsBeside: engine.readsBeside,
     });
     requireFitting(engine, config, model.layout);
     const floats = layoutSize(model.layout);
@@ -413,15 +414,8 @@ export class ComputeThread {
   }
 }
 
-/** Throws CONFIG_INVALID for what the engine cannot hold or do. */
-function requireFitting(engine: Engine, { model, objective }: RunConfig, layout: ParameterLayout): void {
-  if (objective.kind === 'soft' && !engine.readsWithinPass) {
-    throw new LockstepError(
-      'CONFIG_INVALID',
-      `objective.kind soft reads predictions back in the middle of a pass, which engine ${engine.name} cannot: choose --engine tensorflow or wasm`,
-      { context: { field: 'objective.kind', value: objective.kind } },
-    );
-  }
+/** Throws CONFIG_INVALID for what the engine cannot hold. */
+function requireFitting(engine: Engine, { model }: RunConfig, layout: ParameterLayout): void {
   const largest = layout.reduce((left, right) => (right.size > left.size ? right : left));
   if (largest.size * 4 <= engine.tensorBytesMax) return;
   throw new LockstepError(

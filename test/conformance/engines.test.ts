@@ -55,6 +55,8 @@ for (const probe of probes) {
         const other = await reportOfEngine(source, 'tensorflow', 1, sizeOf(probe.name));
         expect(Math.abs(report.losses[0]! / other.losses[0]! - 1)).toBeLessThan(LOSS_TOLERANCE);
         expect(relativeError(report.gradient, other.gradient)).toBeLessThan(GRADIENT_TOLERANCE);
+        const [norms, others] = [report.softNorms, other.softNorms].map((list) => Float32Array.from(list));
+        expect(relativeError(norms!, others!)).toBeLessThan(GRADIENT_TOLERANCE);
       },
       LIMIT_MS,
     );

@@ -13,6 +13,8 @@ export interface EngineReport {
   readonly sha256: string;
   readonly repeatedSha256: string;
   readonly leakedTensors: number;
+  /** Of objective soft: the summed loss, then the norm of each tensor's gradient. */
+  readonly softNorms: readonly number[];
   /** The first. */
   readonly gradient: Float32Array;
 }

@@ -23,14 +23,16 @@ export interface GpuFigures {
   readonly tokens: number;
   /** One micro-batch, parameters on the device, gradient in the host's memory. */
   readonly gradientMs: number;
-  /** As much of it as is not reading back. */
+  /** The same with all reads after the pass: what reading during it spares. */
+  readonly readAfterMs: number;
+  /** As much of that as is not reading back. */
   readonly computeMs: number;
   /** Reading tensors of the gradient's sizes back. */
   readonly readBackMs: number;
   /** What a gradient takes longer right after new parameters. */
   readonly uploadMs: number;
-  /** The first one, with the compilation of its shaders. */
-  readonly firstMs: number;
+  /** How much longer the first one took: the compilation of its shaders. */
+  readonly compilationMs: number;
   /** Of the matrix products of one gradient; null where the engine runs them past tfjs. */
   readonly productFlops: number | null;
   /** Held on the device afterwards, freed buffers that are kept for the next micro-batch among them; null where not known. */
@@ -44,14 +46,14 @@ export async function measureTraining(engine: Engine, size: TrainingSize): Promi
   const { tf } = engine;
   const { model, batchSize, tokens, repeats } = size;
   const { objective } = PRESETS.base;
-  const training = createTrainingModel({
-    tf,
-    model,
-    objective,
-    specialIds: SPECIAL_IDS,
-    dropoutMasks: createKernels(),
-    readInto: engine.readInto,
-  });
+  const create = (readsBeside: boolean) =>
+    createTrainingModel({
+      ...{ tf, model, objective, readsBeside },
+      specialIds: SPECIAL_IDS,
+      dropoutMasks: createKernels(),
+      readInto: engine.readInto,
+    });
+  const [training, readingAfter] = [create(engine.readsBeside), create(false)];
   const parameters = new Float32Array(layoutSize(training.layout));
   initializeParameters(training.layout, model, 1, parameters);
   const gradient = new Float32Array(parameters.length);
@@ -62,19 +64,26 @@ export async function measureTraining(engine: Engine, size: TrainingSize): Promi
     const firstMs = await timed(compute);
     const productFlops = await countProductFlops(tf, compute);
     const gradientMs = await medianOf(repeats, () => timed(compute));
+    readingAfter.setParameters(parameters);
+    const readAfterMs = await medianOf(repeats, () =>
+      timed(() => readingAfter.gradient(batch, KEY, gradient)),
+    );
+    readingAfter.dispose();
     const afterUploadMs = await medianOf(repeats, () => {
       training.setParameters(parameters);
       return timed(compute);
     });
     const readBackMs = await medianOf(repeats, () => timeReadBack(tf, training.layout));
     return {
-      ...{ batchSize, tokens, gradientMs, readBackMs, firstMs, productFlops },
-      computeMs: Math.max(0, gradientMs - readBackMs),
+      ...{ batchSize, tokens, gradientMs, readAfterMs, readBackMs, productFlops },
+      compilationMs: Math.max(0, firstMs - gradientMs),
+      computeMs: Math.max(0, readAfterMs - readBackMs),
       uploadMs: Math.max(0, afterUploadMs - gradientMs),
       deviceBytes: deviceBytes(engine),
     };
   } finally {
     training.dispose();
+    readingAfter.dispose();
   }
 }
 

@@ -11,6 +11,7 @@
 import type { WebGPUBackend } from '@tensorflow/tfjs-backend-webgpu';
 import { LockstepError } from '../../base/index.ts';
 import type { DeviceTrouble } from '../engine.ts';
+import { ReadBack } from './read-back.ts';
 import { Recorder } from './recorder.ts';
 
 export interface WatchedBackend extends WebGPUBackend {
@@ -34,10 +35,12 @@ export function watchedBackend(Base: typeof WebGPUBackend, bindingBytesMax?: num
     trouble: DeviceTrouble | null = null;
     readonly recorder: Recorder;
     readonly #pool: BufferPool;
+    readonly #readBack: ReadBack;
     #readsUnderWay = 0;
 
     constructor(device: GPUDevice, info: GPUAdapterInfo) {
       super(device, info);
+      this.#readBack = new ReadBack(this);
       this.recorder = new Recorder(this, bindingBytesMax);
       this.#pool = new BufferPool(this.bufferManager as unknown as BufferManager);
       const report = (kind: DeviceTrouble['kind'], message: string) => {
@@ -55,7 +58,7 @@ export function watchedBackend(Base: typeof WebGPUBackend, bindingBytesMax?: num
       this.#readsUnderWay += 1;
       let values: Awaited<ReturnType<WebGPUBackend['read']>>;
       try {
-        values = await super.read(dataId);
+        values = await this.#valuesOf(dataId);
       } catch (error) {
         // What a read fails with says less than what happened to the device.
         this.#requireWell();
@@ -66,6 +69,15 @@ export function watchedBackend(Base: typeof WebGPUBackend, bindingBytesMax?: num
       }
       this.#requireWell();
       return values;
+    }
+
+    async #valuesOf(dataId: object): ReturnType<WebGPUBackend['read']> {
+      const data = this.tensorMap.has(dataId) ? this.tensorMap.get(dataId) : null;
+      const array = data?.dtype === 'float32' ? Float32Array : data?.dtype === 'int32' ? Int32Array : null;
+      if (array === null || data?.values != null || !(data?.resource instanceof GPUBuffer)) {
+        return super.read(dataId);
+      }
+      return new array(await this.#readBack.read(data.resource));
     }
 
     #requireWell(): void {

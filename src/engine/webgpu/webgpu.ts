@@ -62,7 +62,7 @@ export async function loadWebgpu({ device, bindingBytesMax }: EngineOptions): Pr
       ? [`engine webgpu computes in software on ${adapter.name}: right, and far slower than any other engine`]
       : [],
     readInto: readByCopy,
-    readsWithinPass: false,
+    readsBeside: true,
     tensorBytesMax: adapter.tensorBytesMax,
     troubleOf: (error) => backend.trouble ?? allocationTrouble(error),
     restart: start,

@@ -43,21 +43,40 @@ const dropoutMasks = {
   },
 };
 
-const { tf, readInto } = await loadEngine(name, { threads: Number(threads) });
+const { tf, readInto, readsBeside } = await loadEngine(name, { threads: Number(threads) });
 const layout = parameterLayout(model);
 const parameters = new Float32Array(layoutSize(layout));
 initializeParameters(layout, model, 1, parameters);
-const training = createTrainingModel({
-  tf,
-  model,
-  objective: { kind: 'lplm', exitLayers: 'iid', detachCopies: true, goldRatio: 0.3 },
-  specialIds: { bos: 0, pad: 1, eos: 2, mask: 3 },
-  dropoutMasks,
-  readInto,
-});
+const objective = { kind: 'lplm', exitLayers: 'iid', detachCopies: true, goldRatio: 0.3 };
+const specialIds = { bos: 0, pad: 1, eos: 2, mask: 3 };
+const reading = { readInto, readsBeside };
+const training = createTrainingModel({ tf, model, objective, specialIds, dropoutMasks, ...reading });
 training.setParameters(parameters);
 const gradient = new Float32Array(parameters.length);
 const sha256 = (values) => createHash('sha256').update(new Uint8Array(values.buffer)).digest('hex');
+
+/** Of the gradient of objective soft, whose layers read what those below predict: loss, then each tensor's norm. */
+async function softNorms() {
+  const withHead = { ...model, concatHead: true };
+  const options = {
+    tf,
+    model: withHead,
+    objective: { ...objective, kind: 'soft' },
+    specialIds,
+    dropoutMasks,
+  };
+  const soft = createTrainingModel({ ...options, ...reading });
+  const values = new Float32Array(layoutSize(soft.layout));
+  initializeParameters(soft.layout, withHead, 2, values);
+  soft.setParameters(values);
+  const grad = new Float32Array(values.length);
+  const { lossSum } = await soft.gradient(batch, { seed: 1, step: 1, slot: 0 }, grad);
+  soft.dispose();
+  const norms = soft.layout.map(({ offset, size: length }) =>
+    Math.sqrt(grad.subarray(offset, offset + length).reduce((sum, value) => sum + value * value, 0)),
+  );
+  return [lossSum, ...norms];
+}
 
 const first = await training.gradient(batch, { seed: 1, step: 1, slot: 0 }, gradient);
 const report = { losses: [first.lossSum], sha256: sha256(gradient) };
@@ -78,4 +97,5 @@ initializeParameters(layout, model, 1, parameters);
 training.setParameters(parameters);
 await training.gradient(batch, { seed: 1, step: 1, slot: 0 }, gradient);
 report.repeatedSha256 = sha256(gradient);
+report.softNorms = await softNorms();
 console.log(JSON.stringify(report));
