@@ -223,10 +223,18 @@ function needed(nodes: readonly RecordedNode[]): RecordedNode[] {
   return nodes.filter((node) => found.has(node));
 }
 
-/** Puts a recording binding beneath a tfjs backend; what it does not record goes to the native one. */
+const recordings = new WeakMap<object, RecordingBinding>();
+
+/**
+ * Puts a recording binding beneath a tfjs backend, once however often an engine is loaded; what it does not record
+ * goes to the native one.
+ */
 export function recordOperations(backend: { binding: Binding }): RecordingBinding {
+  const known = recordings.get(backend);
+  if (known !== undefined) return known;
   const native = backend.binding;
   const recording = new RecordingBinding(native);
+  recordings.set(backend, recording);
   const replaced = ['createTensor', 'deleteTensor', 'tensorDataSync', 'executeOp'] as const;
   const properties = replaced.map((name) => [name, { value: recording[name].bind(recording) }]);
   backend.binding = Object.create(native, Object.fromEntries(properties)) as Binding;

@@ -61,19 +61,21 @@ export async function loadTensorflow(options: EngineOptions): Promise<LoadedBack
   withoutArguments(() => require(TENSORFLOW_PACKAGE));
   await tf.ready();
   const backend = tf.backend() as unknown as NodeBackend;
-  const recording = recordOperations(backend);
-  keepFreedMemory();
-  const readInto: Engine['readInto'] = async (tensor, target) => {
-    recording.readInto(backend.getInputTensorIds([tensor])[0]!, target);
-  };
-  registerTensorflowKernels(tf);
-  const { binding, isUsingGpuDevice } = backend;
-  const version = `TensorFlow ${binding.TF_Version}`;
+  const { isUsingGpuDevice } = backend;
+  const version = `TensorFlow ${backend.binding.TF_Version}`;
   if (!isUsingGpuDevice) {
     if (card !== null) throw new Error(`TensorFlow does not see ${card}; its build may be one for CPUs`);
+    const recording = recordOperations(backend);
+    registerTensorflowKernels(tf);
+    keepFreedMemory();
+    const readInto: Engine['readInto'] = async (tensor, target) => {
+      recording.readInto(backend.getInputTensorIds([tensor])[0]!, target);
+    };
     const warnings = ['no GPU is visible to TensorFlow; it computes on the CPU'];
     return { version, device: `CPU, ${threadsText(options.threads)}`, tf, warnings, ...ON_THE_CPU, readInto };
   }
+  // Not recorded: what goes into a graph and comes out of it passes through the host's memory.
+  registerTensorflowKernels(tf);
   const name = card ?? nvidiaCards()[0] ?? 'GPU';
   const onGpu = { ...ON_THE_CPU, troubleOf };
   return { version: `${version} on ${name}`, device: name, tf, warnings: [], ...onGpu };
