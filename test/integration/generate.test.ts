@@ -1,8 +1,11 @@
 /** `lockstep generate` and `lockstep serve` on a short run: real processes, files and sockets. */
+import { execFile } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { preparedFolder, type Running, run, start, succeed } from '../support/lockstep-command.ts';
+import { runInProcess, succeedInProcess } from '../support/in-process.ts';
+import { MAIN, preparedFolder, type Running, run, start, succeed } from '../support/lockstep-command.ts';
 
 const LIMIT_MS = 240_000;
 
@@ -13,7 +16,7 @@ let place: string[] = [];
 
 beforeAll(async () => {
   ({ dir, data, remove } = await preparedFolder());
-  const settings = ['--preset', 'tiny', '--steps', '2', '--set', 'checkpoint.every=2'];
+  const settings = ['--preset', 'tiny', '--steps', '2', '--micro-batches', '2'];
   await succeed(['train', '--data', data, '--run', join(dir, 'run'), ...settings]);
   // An engine that loads quickly; what is asked here depends on none.
   place = [join(dir, 'run'), '--engine', 'wasm'];
@@ -55,14 +58,22 @@ describe('lockstep generate', { timeout: LIMIT_MS }, () => {
     }
     const again = join(dir, 'again.txt');
     const alone = ['--batch-size', '2', '--output', again];
-    await succeed(['generate', ...place, '--input', input, ...alone]);
+    await succeedInProcess(['generate', ...place, '--input', input, ...alone]);
     const texts = readFileSync(again, 'utf8').split('\n').slice(0, -1);
     expect(texts).toEqual(parsed.map(({ text }) => text.replace(/\s+/g, ' ').trim()));
   });
 
   it('leaves at the first layer when every entropy is below the threshold', async () => {
     const threshold = ['--threshold', '100', '--target-length', '5', '--json'];
-    const text = await succeed(['generate', ...place, '--text', 'one', '--text', 'two', ...threshold]);
+    const text = await succeedInProcess([
+      'generate',
+      ...place,
+      '--text',
+      'one',
+      '--text',
+      'two',
+      ...threshold,
+    ]);
     const lines = text.trimEnd().split('\n');
     expect(lines).toHaveLength(2);
     const layers = lines.flatMap((line) => (JSON.parse(line) as Line).tokens.map(({ layer }) => layer));
@@ -73,7 +84,7 @@ describe('lockstep generate', { timeout: LIMIT_MS }, () => {
     const input = join(dir, 'bad.txt');
     const output = join(dir, 'bad.out');
     const problem = async (...more: string[]) => {
-      const { code, stderr } = await run(['generate', ...place, ...more]);
+      const { code, stderr } = await runInProcess(['generate', ...place, ...more]);
       expect(code).toBe(1);
       return stderr.split('\n').find((line) => line.startsWith('lockstep: '));
     };
@@ -86,9 +97,33 @@ describe('lockstep generate', { timeout: LIMIT_MS }, () => {
     writeFileSync(input, 'good\n\ngood\n');
     expect(await problem('--input', input)).toMatch(/DATA_CORRUPT: .*bad\.txt: line 2 is empty/);
     expect(await problem('--text', 'a', '--exit', 'soft')).toContain('the model has no concat_head');
-    const nowhere = await run(['generate', join(dir, 'nowhere'), '--text', 'a']);
+    const nowhere = await runInProcess(['generate', join(dir, 'nowhere'), '--text', 'a']);
     expect(nowhere.code).toBe(1);
     expect(nowhere.stderr).toMatch(/DATA_MISSING: .*nowhere does not exist/);
+  });
+});
+
+describe('a reader that goes away', { timeout: LIMIT_MS }, () => {
+  it.each([
+    ['generate', () => [...place, '--text', 'The old town']],
+    ['inspect', () => [data]],
+    ['status', () => [join(dir, 'run')]],
+    ['verify', () => [join(dir, 'run')]],
+    ['config', () => []],
+  ])('ends lockstep %s without a word', async (command, args) => {
+    // `true` has ended long before anything is written.
+    const script = 'set -o pipefail; "$@" | true; echo $?';
+    const words = ['-c', script, 'bash', process.execPath, MAIN, command, ...args()];
+    const { stdout, stderr } = await promisify(execFile)('bash', words);
+    const said = stderr.split('\n').filter((line) => line.startsWith('lockstep: ') || line.includes('EPIPE'));
+    expect([stdout, said]).toEqual(['141\n', []]);
+  });
+
+  it('is not what a full disk is', async () => {
+    const words = ['-c', '"$@" > /dev/full', 'bash', process.execPath, MAIN, 'config'];
+    const { code, stderr } = await promisify(execFile)('bash', words).catch((error) => error);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^lockstep: DISK_FULL: standard output could not be written \(ENOSPC.*\): .*\n$/);
   });
 });
 
@@ -124,7 +159,7 @@ describe('lockstep serve', { timeout: LIMIT_MS }, () => {
 
   it('asks for the token beyond loopback, and does not start without one', async () => {
     const open = ['serve', ...place, '--port', '0', '--host', '0.0.0.0'];
-    const refused = await run(open, { env: { LOCKSTEP_TOKEN: '' } });
+    const refused = await runInProcess(open, { env: { LOCKSTEP_TOKEN: '' } });
     expect(refused.code).toBe(1);
     expect(refused.stderr).toContain('LOCKSTEP_TOKEN is not set');
     const token = 'a secret of some length';

@@ -45,7 +45,10 @@ export async function runInProcess(
   process.exit = ((code?: number) => {
     throw new Exit(code ?? 0);
   }) as typeof process.exit;
-  Object.assign(process.env, env);
+  for (const [name, value] of Object.entries(env)) {
+    if (value === undefined) delete process.env[name];
+    else process.env[name] = value;
+  }
   process.chdir(ROOT);
   process.exitCode = 0;
   try {
