@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { FAULT_KINDS, type Verdict } from '../../src/chaos/index.ts';
+import { runInProcess } from '../support/in-process.ts';
 import {
   digestOf,
   preparedFolder,
@@ -138,7 +139,7 @@ describe('lockstep chaos', () => {
     [['--minutes', '1', '--steps', '9'], /--minutes 1 with --steps 9: one of them ends the run/],
     [['--minutes', '1', '--expect', 'a'.repeat(64)], /--expect with --minutes 1: .*use --steps/],
   ])('refuses %j in one line, and writes nothing', async (flags, said) => {
-    const { code, stderr } = await run(chaosArgs('refused', ...flags));
+    const { code, stderr } = await runInProcess(chaosArgs('refused', ...flags));
     expect(code).toBe(1);
     expect(stderr).toMatch(said);
     expect(existsSync(join(dir, 'refused'))).toBe(false);

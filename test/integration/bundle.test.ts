@@ -6,7 +6,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { isForTarget, isRunnable } from '../../src/cli/bundle/keep.ts';
 import { startPrivateRedis } from '../../src/queue/index.ts';
-import { endpointOf, preparedFolder, recordsOf, run, start, succeed } from '../support/lockstep-command.ts';
+import { runInProcess } from '../support/in-process.ts';
+import { endpointOf, preparedFolder, recordsOf, start, succeed } from '../support/lockstep-command.ts';
 
 const LIMIT_MS = 600_000;
 const BYTES_MAX = 60e6;
@@ -114,7 +115,7 @@ describe('lockstep bundle', () => {
   });
 
   it('refuses a name that is no archive', async () => {
-    const { code, stderr } = await run(['bundle', '--output', join(dir, 'lockstep.zip')]);
+    const { code, stderr } = await runInProcess(['bundle', '--output', join(dir, 'lockstep.zip')]);
     expect(code).toBe(1);
     expect(stderr).toMatch(/CONFIG_INVALID: --output .*lockstep.zip: expected a name that ends in .tar.gz/);
   });

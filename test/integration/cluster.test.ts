@@ -13,6 +13,7 @@ import {
   type PrivateRedis,
   startPrivateRedis,
 } from '../../src/queue/index.ts';
+import { succeedInProcess } from '../support/in-process.ts';
 import {
   CORPUS,
   committedSteps,
@@ -131,7 +132,7 @@ describe('a cluster', () => {
     timeout: LIMIT_MS,
   }, async () => {
     const other = join(dir, 'other-data');
-    await succeed(['prepare', CORPUS, '--out', other, '--vocab-size', '700']);
+    await succeedInProcess(['prepare', CORPUS, '--out', other, '--vocab-size', '700']);
     const cluster = await startCoordinator('guarded', ...settings, '--min-workers', '1');
     const strangers = [
       startWorker(cluster, { token: 'some-other-token-of-some-length' }),
@@ -263,10 +264,10 @@ describe('a cluster', () => {
   });
 
   it('does the quickstart', { timeout: LIMIT_MS }, async () => {
-    const { code, stdout, stderr } = await run(['quickstart', '--dir', join(dir, 'quick'), '--steps', '3']);
+    const { code, stdout, stderr } = await run(['quickstart', '--dir', join(dir, 'quick'), '--steps', '2']);
     expect(code, stderr).toBe(0);
     expect(stdout).toMatch(
-      /2 workers {2}([0-9a-f]{64}) {2}step 3\n {2}1 worker {3}\1 {2}step 3\n {2}the same to the bit/,
+      /2 workers {2}([0-9a-f]{64}) {2}step 2\n {2}1 worker {3}\1 {2}step 2\n {2}the same to the bit/,
     );
     expect(stdout).toMatch(/noised {4}\S.*\n {2}original {2}\S.*\n {2}model/);
   });

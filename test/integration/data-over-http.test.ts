@@ -2,7 +2,7 @@
  * Workers without the data set: over the coordinator's real HTTP server, and as processes that know nothing but its
  * address and the token. The weights are those of a worker that has the files.
  */
-import { mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -152,7 +152,16 @@ describe('the data routes', () => {
 });
 
 describe('a worker with neither folder nor cache', () => {
-  const settings = ['--preset', 'tiny', '--steps', '6', '--set', 'checkpoint.every=3'];
+  const settings = [
+    '--preset',
+    'tiny',
+    '--steps',
+    '4',
+    '--micro-batches',
+    '4',
+    '--set',
+    'checkpoint.every=2',
+  ];
 
   async function startCoordinator(
     name: string,
@@ -201,7 +210,7 @@ describe('a worker with neither folder nor cache', () => {
     timeout: LIMIT_MS,
   }, async () => {
     const broken = join(dir, 'broken');
-    await succeed(['prepare', 'corpus/encyclopedia.xml', '--out', broken, '--vocab-size', '1000']);
+    cpSync(data, broken, { recursive: true });
     const path = join(broken, 'tokens-00000.bin');
     const bytes = readFileSync(path);
     bytes[bytes.length >> 1]! ^= 1;

@@ -4,16 +4,19 @@
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { digestOf, preparedFolder, run, succeed } from '../support/lockstep-command.ts';
+import { runInProcess, succeedInProcess } from '../support/in-process.ts';
+import { digestOf, preparedFolder, succeed } from '../support/lockstep-command.ts';
 
 const LIMIT_MS = 240_000;
 const SETTINGS = [
   '--preset',
   'tiny',
   '--steps',
-  '16',
+  '12',
+  '--micro-batches',
+  '4',
   '--set',
-  'checkpoint.every=4',
+  'checkpoint.every=3',
   '--set',
   'checkpoint.keepLast=4',
 ];
@@ -40,13 +43,13 @@ describe('lockstep evaluate', () => {
     const steps = [
       ...text.matchAll(/^step (\d+) {2}loss ([\d.]+) {2}perplexity [\d.]+ {2}([\d,]+) tokens/gm),
     ];
-    expect(steps.map(([, step]) => Number(step))).toEqual([4, 8, 12, 16]);
+    expect(steps.map(([, step]) => Number(step))).toEqual([3, 6, 9, 12]);
     const losses = steps.map(([, , loss]) => Number(loss));
     expect(losses[3]).toBeLessThan(losses[0]! - 0.05);
-    expect(await succeed(evaluate('held', '--all'))).toBe(text);
-    expect(await succeed(evaluate('held'))).toBe(`${text.trimEnd().split('\n').at(-1)}\n`);
+    expect(await succeedInProcess(evaluate('held', '--all'))).toBe(text);
+    expect(await succeedInProcess(evaluate('held'))).toBe(`${text.trimEnd().split('\n').at(-1)}\n`);
     expect(await digestOf(join(dir, 'held')), 'nothing in the run has changed').toBe(before);
-    const few = await succeed(evaluate('held', '--samples', '2'));
+    const few = await succeedInProcess(evaluate('held', '--samples', '2'));
     expect(few).toContain('in 2 samples');
   });
 
@@ -63,8 +66,8 @@ describe('lockstep evaluate', () => {
       )
       .filter(({ event }) => event === 'validated');
     const { step, loss, samples } = validated.at(-1)!.fields!;
-    expect(step).toBe(16);
-    const text = await succeed(evaluate('held', '--samples', String(samples)));
+    expect(step).toBe(12);
+    const text = await succeedInProcess(evaluate('held', '--samples', String(samples)));
     expect(text).toContain(`loss ${loss.toFixed(4)}`);
   });
 
@@ -75,10 +78,10 @@ describe('lockstep evaluate', () => {
     const bytes = readFileSync(path);
     bytes[bytes.length - 100]! ^= 1;
     writeFileSync(path, bytes);
-    const { code, stdout, stderr } = await run(evaluate('held', '--all', '--samples', '2'));
+    const { code, stdout, stderr } = await runInProcess(evaluate('held', '--all', '--samples', '2'));
     expect(code).toBe(0);
     expect(stdout.trimEnd().split('\n')).toHaveLength(3);
-    expect(stderr).toContain('checkpoint of step 4 passed over');
+    expect(stderr).toContain('checkpoint of step 3 passed over');
   });
 
   it('scores and times what the run generates, at each threshold', { timeout: LIMIT_MS }, async () => {
@@ -92,14 +95,16 @@ describe('lockstep evaluate', () => {
     const [json, output] = ['figures.json', 'generated.txt'].map((name) => join(dir, name));
     const files = ['--source', source!, '--target', target!];
     const few = ['--target-length', '12', '--batch-size', '2', '--latency-texts', '2'];
-    const text = await succeed(evaluate('held', ...files, ...few, '--threshold', '0,99', '--json', json!));
+    const text = await succeedInProcess(
+      evaluate('held', ...files, ...few, '--threshold', '0,99', '--json', json!),
+    );
     const report = JSON.parse(readFileSync(json!, 'utf8'));
     expect(report.source).toBe(source);
     const [late, early] = report.rows;
     expect([late, early].map(({ generation }) => generation.options.threshold)).toEqual([0, 99]);
     expect(late.generation).toMatchObject({
       kind: 'lplm',
-      step: 16,
+      step: 12,
       meanLayer: late.generation.decoderLayers,
     });
     expect(early.generation.meanLayer, 'every entropy is below 99').toBe(1);
@@ -113,26 +118,26 @@ describe('lockstep evaluate', () => {
 
     // What it writes down scores the same from elsewhere.
     const again = join(dir, 'again.json');
-    await succeed(
+    await succeedInProcess(
       evaluate('held', ...files, ...few, '--threshold', '0', '--output', output!, '--json', json!),
     );
-    await succeed(['evaluate', '--hypotheses', output!, '--target', target!, '--json', again]);
+    await succeedInProcess(['evaluate', '--hypotheses', output!, '--target', target!, '--json', again]);
     const [written] = JSON.parse(readFileSync(again, 'utf8')).rows;
     expect(written.scores).toEqual(late.scores);
-    const twice = await run(evaluate('held', ...files, '--threshold', '0,99', '--output', output!));
+    const twice = await runInProcess(evaluate('held', ...files, '--threshold', '0,99', '--output', output!));
     expect(twice.stderr).toMatch(
       /CONFIG_INVALID: --output takes the texts of one model at one threshold; these are 2/,
     );
   });
 
   it('names a run that holds nothing out, and a folder without a run', { timeout: LIMIT_MS }, async () => {
-    const plain = ['--preset', 'tiny', '--steps', '1'];
+    const plain = ['--preset', 'tiny', '--steps', '1', '--micro-batches', '1'];
     await succeed(['train', '--data', data, '--run', join(dir, 'plain'), ...plain]);
-    const none = await run(evaluate('plain'));
+    const none = await runInProcess(evaluate('plain'));
     expect(none.code).toBe(1);
     expect(none.stderr).toMatch(
       /CONFIG_INVALID: data\.validationShare is 0: it leaves no document for validation/,
     );
-    expect((await run(evaluate('nowhere'))).stderr).toContain('CHECKPOINT_INVALID');
+    expect((await runInProcess(evaluate('nowhere'))).stderr).toContain('CHECKPOINT_INVALID');
   });
 });

@@ -10,7 +10,8 @@ import { savedConfig } from '../../src/coordinator/index.ts';
 import { loadTokenizer, MANIFEST_FILE } from '../../src/data/index.ts';
 import { parseManifest } from '../../src/data/manifest.ts';
 import { sampleText } from '../support/data-files.ts';
-import { committedSteps, digestOf, run, succeed } from '../support/lockstep-command.ts';
+import { runInProcess, succeedInProcess } from '../support/in-process.ts';
+import { committedSteps, digestOf, succeed } from '../support/lockstep-command.ts';
 
 const LIMIT_MS = 300_000;
 const PAIRS = 30;
@@ -24,7 +25,7 @@ beforeAll(async () => {
   const numbers = Array.from({ length: PAIRS }, (_, seed) => seed);
   writeFileSync(at('train.src'), lines(numbers.map((seed) => sampleText(seed, 1 + (seed % 9)))));
   writeFileSync(at('train.tgt'), lines(numbers.map((seed) => sampleText(100 + seed, 1))));
-  await succeed([
+  await succeedInProcess([
     ...['prepare', '--pairs', at('train.src'), at('train.tgt'), '--out', at('first'), '--vocab-size', '340'],
   ]);
   // The weights to start from; what they have learned does not matter here.
@@ -76,7 +77,7 @@ describe('fine-tuning', () => {
 
 describe('one line for', () => {
   async function complaintOf(args: readonly string[]): Promise<string> {
-    const { code, stdout, stderr } = await run(args);
+    const { code, stdout, stderr } = await runInProcess(args);
     expect(code, `${stdout}\n${stderr}`).toBe(1);
     const said = stderr.trim().split('\n');
     expect(

@@ -6,7 +6,8 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { lengthBins } from '../../src/data/index.ts';
 import { findChromium, openBrowser, openPage, WITHOUT_CHROMIUM } from '../support/browser.ts';
 import { sampleText, temporaryFolder, writeInto } from '../support/data-files.ts';
-import { run, succeed } from '../support/lockstep-command.ts';
+import { runInProcess, succeedInProcess } from '../support/in-process.ts';
+import { succeed } from '../support/lockstep-command.ts';
 
 const LIMIT_MS = 120_000;
 const HOSTILE_TITLE = `<script>document.title = 'taken'</script>`;
@@ -23,7 +24,7 @@ async function prepared(): Promise<string> {
   );
   const data = join(folder, 'set');
   const input = writeInto(folder, 'a.jsonl', lines.join('\n'));
-  await succeed(['prepare', input, '--out', data, '--vocab-size', '330']);
+  await succeedInProcess(['prepare', input, '--out', data, '--vocab-size', '330']);
   return data;
 }
 
@@ -42,7 +43,7 @@ describe('lockstep inspect', () => {
     expect(text.match(/^sample \d: source/gm)).toHaveLength(2);
     // Nothing in an article reaches the terminal as an order to it.
     expect(text.replaceAll('\n', '')).not.toMatch(/\p{Cc}/u);
-    const plain = await succeed([
+    const plain = await succeedInProcess([
       'inspect',
       data,
       '--set',
@@ -59,7 +60,7 @@ describe('lockstep inspect', () => {
     if (findChromium() === null) skip(WITHOUT_CHROMIUM);
     const data = await prepared();
     const file = join(temporaryFolder(), 'page.html');
-    await succeed(['inspect', data, '--html', file]);
+    await succeedInProcess(['inspect', data, '--html', file]);
     const browser = await openBrowser();
     onTestFinished(() => browser.close());
     const { page, complaints, requests } = await openPage(browser);
@@ -84,7 +85,7 @@ describe('lockstep inspect', () => {
   it('names what is wrong in one line', { timeout: LIMIT_MS }, async () => {
     const data = await prepared();
     const complaint = async (...args: string[]) => {
-      const { code, stderr } = await run(['inspect', ...args]);
+      const { code, stderr } = await runInProcess(['inspect', ...args]);
       expect(code).toBe(1);
       expect(stderr.trim().split('\n')).toHaveLength(1);
       return stderr;

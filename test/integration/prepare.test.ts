@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { dumpXml, sampleText, writeInto } from '../support/data-files.ts';
+import { runInProcess } from '../support/in-process.ts';
 import { processesMentioning, type Running, run, start } from '../support/lockstep-command.ts';
 import { RestartableRedis } from '../support/redis-server.ts';
 import { temporaryFolder } from '../support/temporary-folder.ts';
@@ -230,7 +231,7 @@ describe('lockstep prepare', () => {
     [['prepare-worker', '--out', 'd'], /CONFIG_INVALID: --redis is missing/],
     [['prepare-worker', '--out', 'd', '--redis', 'redis://127.0.0.1:1'], /DATA_MISSING: d: no preparation/],
   ])('refuses %j', async (args, message) => {
-    const { code, stderr } = await run(args, { env: { LOCKSTEP_REDIS: undefined } });
+    const { code, stderr } = await runInProcess(args, { env: { LOCKSTEP_REDIS: undefined } });
     expect(code).toBe(1);
     expect(stderr).toMatch(message);
   });

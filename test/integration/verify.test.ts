@@ -6,6 +6,7 @@ import { cpSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { HistoryRecord } from '../../src/history/index.ts';
+import { runInProcess, succeedInProcess } from '../support/in-process.ts';
 import { digestOf, preparedFolder, recordsOf, run, succeed } from '../support/lockstep-command.ts';
 import { naiveLog } from '../support/naive-history.ts';
 
@@ -49,7 +50,10 @@ describe('lockstep verify', () => {
   });
 
   it('says the same as JSON', async () => {
-    const verdict = JSON.parse(await succeed(['verify', runDir, '--json'])) as Record<string, unknown>;
+    const verdict = JSON.parse(await succeedInProcess(['verify', runDir, '--json'])) as Record<
+      string,
+      unknown
+    >;
     const commits = recordsOf(runDir).filter(({ kind }) => kind === 'committed');
     expect(verdict).toMatchObject({
       ok: true,
@@ -71,13 +75,13 @@ describe('lockstep verify', () => {
     const copy = forged('rate', (record) =>
       record.step === 3 && 'learningRate' in record ? { ...record, learningRate: 1 } : record,
     );
-    const { code, stdout, stderr } = await run(['verify', copy]);
+    const { code, stdout, stderr } = await runInProcess(['verify', copy]);
     expect(code).toBe(1);
     expect(stdout).toBe('');
     expect(stderr).toMatch(
       /^lockstep: HISTORY_CORRUPT: .*commits\.log: line 5, step 3: learningRate: 1 recorded, 0\.\d+ expected .*\n$/,
     );
-    const asJson = await run(['verify', copy, '--json']);
+    const asJson = await runInProcess(['verify', copy, '--json']);
     expect(asJson.code).toBe(1);
     expect(asJson.stderr).toBe('');
     expect(JSON.parse(asJson.stdout)).toMatchObject({
@@ -94,7 +98,7 @@ describe('lockstep verify', () => {
     const copy = forged('digest', (record) =>
       record.step === 3 && 'parametersDigest' in record ? { ...record, parametersDigest: '00' } : record,
     );
-    const { code, stderr } = await run(['verify', copy]);
+    const { code, stderr } = await runInProcess(['verify', copy]);
     expect(code).toBe(1);
     expect(stderr).toMatch(
       /CHECKPOINT_INVALID: .*step 2: digest of its parameters: [0-9a-f]{32} recorded, 00 exp/,
@@ -102,7 +106,7 @@ describe('lockstep verify', () => {
   });
 
   it('tells a folder without a run from a wrong one', async () => {
-    const { code, stdout, stderr } = await run(['verify', join(dir, 'nowhere')]);
+    const { code, stdout, stderr } = await runInProcess(['verify', join(dir, 'nowhere')]);
     expect([code, stdout]).toEqual([1, '']);
     expect(stderr).toMatch(/^lockstep: DATA_MISSING: .*nowhere.*commits\.log: cannot be opened/);
   });

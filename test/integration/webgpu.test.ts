@@ -9,6 +9,7 @@ import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type PrivateRedis, startPrivateRedis } from '../../src/queue/index.ts';
 import { compiledSource } from '../support/compiled-source.ts';
+import { runInProcess } from '../support/in-process.ts';
 import {
   committedSteps,
   digestOf,
@@ -124,7 +125,7 @@ describe.skipIf(softwareVulkanLacks !== null)(`engine webgpu in a run${lacking}`
   ])('refuses --devices %s in one line', { timeout: LIMIT_MS }, async (devices, line) => {
     const train = ['train', '--data', data, '--run', join(dir, `on-${devices}`), ...SETTINGS];
     const flags = ['--engine', 'webgpu', '--devices', devices];
-    const { code, stderr } = await run([...train, ...flags], { env: softwareVulkan });
+    const { code, stderr } = await runInProcess([...train, ...flags], { env: softwareVulkan });
     expect(code).toBe(1);
     expect(stderr).toMatch(line);
   });

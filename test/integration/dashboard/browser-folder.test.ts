@@ -10,12 +10,14 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { HealthView, SeriesView } from '../../../src/dashboard/contract.ts';
 import { findChromium, openBrowser, openPage, WITHOUT_CHROMIUM } from '../../support/browser.ts';
 import { ask, type DashboardRun, startWithDashboard } from '../../support/dashboard-run.ts';
-import { preparedFolder, run, succeed } from '../../support/lockstep-command.ts';
+import { runInProcess, succeedInProcess } from '../../support/in-process.ts';
+import { preparedFolder, succeed } from '../../support/lockstep-command.ts';
 import { committed, opened } from '../../support/telemetry-fixtures.ts';
 
 const LIMIT_MS = 180_000;
 const SHOTS = fileURLToPath(new URL('../../../test-output/dashboard/', import.meta.url));
 const SOON = { timeout: 30_000 };
+const FEW = ['--steps', '2', '--micro-batches', '2', '--micro-batch-size', '2'];
 const LONG_RUN_STEPS = 100_000;
 const HOSTILE = '<script>document.title = "taken"</script> <img src=x onerror="document.title=1">';
 
@@ -65,7 +67,7 @@ describe.skipIf(!hasBrowser)('the dashboard of a folder', () => {
       await page.getByRole('link', { name, exact: true }).click();
     }
     await page.getByRole('link', { name: 'Overview' }).click();
-    const args = ['--data', join(dir, 'data'), '--preset', 'tiny', '--steps', '2'];
+    const args = ['--data', join(dir, 'data'), '--preset', 'tiny', ...FEW];
     await succeed(['train', '--run', join(dir, 'to-come'), ...args]);
     await page.getByRole('heading', { name: /^Complete/i }).waitFor(SOON);
     await page.getByText('From its files').waitFor(SOON);
@@ -124,18 +126,8 @@ describe.skipIf(!hasBrowser)('the dashboard of a folder', () => {
     const article = { title: `<b>${HOSTILE}</b>`, text: sentence.repeat(40) };
     writeFileSync(file, `${JSON.stringify(article)}\n`.repeat(4));
     const data = join(dir, 'hostile-data');
-    await succeed(['prepare', file, '--out', data, '--vocab-size', '300']);
-    await succeed([
-      'train',
-      '--data',
-      data,
-      '--run',
-      join(dir, 'hostile'),
-      '--preset',
-      'tiny',
-      '--steps',
-      '2',
-    ]);
+    await succeedInProcess(['prepare', file, '--out', data, '--vocab-size', '300']);
+    await succeed(['train', '--data', data, '--run', join(dir, 'hostile'), '--preset', 'tiny', ...FEW]);
     const { page, complaints } = await pageOf(await serve('hostile'));
     await page.getByRole('link', { name: 'Playground' }).click();
     await page.getByRole('button', { name: 'Show', exact: true }).click();
@@ -178,15 +170,14 @@ describe.skipIf(!hasBrowser)('the dashboard of a folder', () => {
   });
 
   it("compares an early exit with the run's autoregressive twin", { timeout: LIMIT_MS }, async () => {
-    const args = ['--data', join(dir, 'data'), '--preset', 'tiny', '--steps', '2'];
-    await succeed(['train', '--run', join(dir, 'own'), ...args]);
+    const args = ['--data', join(dir, 'data'), '--preset', 'tiny', ...FEW];
     const twin = join(dir, 'twin');
     await succeed(['train', '--run', twin, ...args, '--set', 'objective.kind=autoregressive']);
-    const wrong = await run(['dashboard', twin, '--port', '0', '--twin', join(dir, 'own')]);
+    const wrong = await runInProcess(['dashboard', twin, '--port', '0', '--twin', join(dir, 'to-come')]);
     expect(wrong.code).toBe(1);
     expect(wrong.stderr).toContain('objective.kind lplm: name a run that was trained with autoregressive');
 
-    const server = await serve('own', ['--twin', twin]);
+    const server = await serve('to-come', ['--twin', twin]);
     const { page, complaints } = await pageOf(server);
     await page.getByRole('link', { name: 'Playground' }).click();
     await page.getByLabel('Exit threshold').fill('0.05');

@@ -55,7 +55,8 @@ describe.skipIf(!hasBrowser)('the dashboard of a run', () => {
     browser = await openBrowser();
     train = await startWithDashboard([
       ...['train', '--data', data, '--run', join(dir, RUN_NAME), '--preset', 'tiny', '--steps', '100000'],
-      // Small steps: many of them in little time.
+      // Small steps, at a pace that leaves the machine to the browser.
+      ...['--throttle-worker', '0:100', '1:100', '2:100', '3:100'],
       ...['--micro-batches', '6', '--micro-batch-size', '2'],
       ...['--workers', '4', '--set', 'checkpoint.every=5', '--dashboard-port', '0'],
     ]);

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import type { Overview, SeriesView } from '../../../src/dashboard/contract.ts';
 import { ask, type DashboardRun, startWithDashboard } from '../../support/dashboard-run.ts';
-import { run as runCommand } from '../../support/lockstep-command.ts';
+import { runInProcess } from '../../support/in-process.ts';
 import { committed, opened } from '../../support/telemetry-fixtures.ts';
 import { temporaryFolder } from '../../support/temporary-folder.ts';
 import { runRecords, STEPS, tokensUpTo, writeLog } from '../../support/verifiable-run.ts';
@@ -72,7 +72,7 @@ describe('a token', { timeout: LIMIT_MS }, () => {
     shown.running.kill('SIGINT');
     const { stdout } = await shown.running.finished;
     expect(stdout).toMatch(/^dashboard: http:\/\/0\.0\.0\.0:\d+\/, token [\w-]{32}$/m);
-    const short = await runCommand(['dashboard', '.', '--port', '0'], {
+    const short = await runInProcess(['dashboard', '.', '--port', '0'], {
       env: { LOCKSTEP_DASHBOARD_TOKEN: 'short' },
     });
     expect(short.code).toBe(1);
@@ -115,7 +115,7 @@ describe('without a token', { timeout: LIMIT_MS }, () => {
   test('a port that is taken is one line', async () => {
     const shown = await show(await folderWithRun());
     const { port } = new URL(shown.url);
-    const { code, stderr } = await runCommand(['dashboard', '.', '--port', port]);
+    const { code, stderr } = await runInProcess(['dashboard', '.', '--port', port]);
     expect(code).toBe(1);
     expect(stderr).toMatch(
       /^lockstep: ADDRESS_IN_USE: cannot serve the dashboard on 127\.0\.0\.1:\d+: .*\n$/,
@@ -136,7 +136,7 @@ describe('a folder', { timeout: LIMIT_MS }, () => {
     expect(await statusOf(shown, 'api/data')).toBe(409);
     writeMetrics(dir, 3);
     await vi.waitFor(async () => expect((await ask<Overview>(shown, 'api/overview')).step).toBe(3));
-    const { code, stderr } = await runCommand(['status', join(dir, 'elsewhere')]);
+    const { code, stderr } = await runInProcess(['status', join(dir, 'elsewhere')]);
     expect([code, stderr]).toEqual([
       1,
       expect.stringMatching(/^lockstep: DATA_MISSING: .* holds no run: .*\n$/),
@@ -175,7 +175,7 @@ describe('a folder', { timeout: LIMIT_MS }, () => {
   test('with a damaged commit log is an error that names the line', async () => {
     const dir = await temporaryFolder();
     writeFileSync(join(dir, 'commits.log'), 'x\ny\n');
-    const { code, stderr } = await runCommand(['dashboard', dir, '--port', '0']);
+    const { code, stderr } = await runInProcess(['dashboard', dir, '--port', '0']);
     expect([code, stderr]).toEqual([1, expect.stringMatching(/^lockstep: HISTORY_CORRUPT: .*line 1 .*\n$/)]);
   });
 

@@ -38,7 +38,9 @@ beforeAll(async () => {
   folder = await preparedFolder();
   runDir = join(folder.dir, 'run');
   const sizes = ['--micro-batches', '4', '--micro-batch-size', '2', '--set', 'checkpoint.every=5'];
-  const flags = ['--workers', '3', '--steps', '100000', '--dashboard-port', '0', ...sizes];
+  // Slowed down: what is looked at needs steps that go on, not all of the machine.
+  const pace = ['--throttle-worker', '0:100', '1:100', '2:100'];
+  const flags = ['--workers', '3', '--steps', '100000', '--dashboard-port', '0', ...sizes, ...pace];
   run = await startWithDashboard(['train', '--data', folder.data, '--run', runDir, ...flags]);
   csrf = (await ask<SessionView>(run, 'api/session')).csrf ?? '';
   await vi.waitFor(async () => expect((await overview()).step).toBeGreaterThanOrEqual(6), POLL);

@@ -27,6 +27,8 @@ it('a hundred open streams leave the steps as fast as none', { timeout: LIMIT_MS
   const train = await startWithDashboard([
     ...['train', '--data', data, '--run', folder, '--preset', 'tiny', '--steps', '100000'],
     ...['--set', 'checkpoint.every=100000', '--dashboard-port', '0'],
+    // The length of a tiny step, of which most is waiting.
+    ...['--micro-batches', '4', '--micro-batch-size', '1', '--throttle-worker', '0:75'],
   ]);
   const turns: {
     readonly isWatched: boolean;

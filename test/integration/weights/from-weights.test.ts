@@ -6,12 +6,12 @@ import { existsSync } from 'node:fs';
 import { cp, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { runInProcess, succeedInProcess } from '../../support/in-process.ts';
 import {
   digestOf,
   isCommit,
   preparedFolder,
   recordsOf,
-  run,
   start,
   succeed,
 } from '../../support/lockstep-command.ts';
@@ -31,12 +31,12 @@ function trainArgs(name: string, ...more: string[]): string[] {
 }
 
 const SETTINGS = [
-  ...['--engine', 'wasm', '--steps', '4', '--micro-batches', '4', '--micro-batch-size', '2'],
+  ...['--engine', 'wasm', '--steps', '4', '--micro-batches', '4', '--micro-batch-size', '1'],
   ...['--set', 'checkpoint.every=2', '--set', 'checkpoint.keepLast=1'],
 ];
 
 async function complaintOf(args: readonly string[]): Promise<string> {
-  const { code, stdout, stderr } = await run(args);
+  const { code, stdout, stderr } = await runInProcess(args);
   expect(code, `${stdout}\n${stderr}`).toBe(1);
   expect(stderr.trim().split('\n'), stderr).toHaveLength(1);
   return stderr.trim();
@@ -47,14 +47,14 @@ beforeAll(async () => {
   const short = ['--engine', 'wasm', '--steps', '1', '--micro-batches', '2', '--micro-batch-size', '2'];
   await succeed(trainArgs('origin', ...short, '--set', 'model.dropout=0.2'));
   [sha256 = ''] = (await digestOf(at('origin'))).split(' ');
-  await succeed(['export', at('origin'), '--out', at('model')]);
+  await succeedInProcess(['export', at('origin'), '--out', at('model')]);
 }, LIMIT_MS);
 afterAll(() => remove());
 
 describe('weights that leave and come back', { timeout: LIMIT_MS }, () => {
   it('are exported and imported to the bit, from the run’s folder alone', async () => {
     expect(existsSync(at('origin/tokenizer.json'))).toBe(true);
-    const stdout = await succeed(['import', at('model'), '--out', at('again')]);
+    const stdout = await succeedInProcess(['import', at('model'), '--out', at('again')]);
     expect(stdout).toContain('model.safetensors: safetensors');
     expect(stdout).toContain(`${sha256}  ${at('again')}`);
     for (const name of ['model.safetensors', 'config.json', 'tokenizer.json', 'vocab.json', 'merges.txt']) {
@@ -77,7 +77,7 @@ describe('weights that leave and come back', { timeout: LIMIT_MS }, () => {
     await succeed(trainArgs('two', '--resume', '--workers', '1'));
     expect(await digestOf(at('two'))).toBe(await digestOf(at('one')));
     expect(await digestOf(at('two'))).not.toContain(sha256);
-    expect(await succeed(['verify', at('two')])).toContain('step 4');
+    expect(await succeedInProcess(['verify', at('two')])).toContain('step 4');
     expect(existsSync(at('two/checkpoints/step-00000000')), 'its first checkpoint is not kept for ever').toBe(
       false,
     );
