@@ -45,6 +45,7 @@ interface Flags {
   readonly engine: EngineName | 'auto';
   readonly device?: string;
   readonly allowSoftware?: boolean;
+  readonly halfProducts?: boolean;
   readonly rows?: readonly number[];
 }
 
@@ -53,6 +54,7 @@ const program = new Command('bench:gpu')
   .option('--engine <name>', `compute engine: auto, ${ENGINE_NAMES.join(', ')}`, 'auto')
   .option('--device <device>', 'which card, by index or name as `lockstep doctor` lists them')
   .option('--micro-batch-sizes <list>', 'sequences in a micro-batch, as 8,16', sizes)
+  .option('--half-products', 'webgpu: round the operands of products to float16, where the card can')
   .option('--allow-software', 'without a card: a tiny version on a software driver or the CPU')
   .action(async (flags: Flags & { microBatchSizes?: readonly number[] }) => {
     try {
@@ -67,7 +69,7 @@ await program.parseAsync();
 // A device may keep the process alive.
 process.exit();
 
-async function benchmark({ engine: asked, device, allowSoftware, rows }: Flags): Promise<void> {
+async function benchmark({ engine: asked, device, allowSoftware, halfProducts, rows }: Flags): Promise<void> {
   const name = asked === 'auto' ? (await settleEngine()).name : asked;
   const probe = await probeEngine(name);
   if (!probe.available) throw new LockstepError('ENGINE_UNAVAILABLE', `engine ${name}: ${probe.reason}`);
@@ -86,7 +88,9 @@ async function benchmark({ engine: asked, device, allowSoftware, rows }: Flags):
     calls,
     rows: usual,
   } = probe.isGpu ? FULL : TINY;
-  const engine = await loadEngine(name, { threads: 1, device: device ?? null });
+  const engine = await loadEngine(name, {
+    ...{ threads: 1, device: device ?? null, halfProducts: halfProducts === true },
+  });
   say(`engine ${name}: ${engine.version}`);
   if (!probe.isGpu)
     say('no graphics card: a tiny model, to prove that this runs; the figures say nothing about a card');

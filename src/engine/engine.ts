@@ -23,6 +23,11 @@ export interface EngineOptions {
   readonly device?: string | null;
   /** webgpu: gives a shader no more of a buffer than this many bytes, as a small device would; for tests. */
   readonly bindingBytesMax?: number;
+  /**
+   * webgpu: products of operands rounded to float16 (10 bits of fraction, up to 65,504), summed in float32. Given up is
+   * their precision; part of the engine's version, for it changes the bits.
+   */
+  readonly halfProducts?: boolean;
 }
 
 /** What becomes of a device in use: it is gone, full, or refuses what it is asked. */

@@ -12,7 +12,7 @@ import type { WebGPUBackend } from '@tensorflow/tfjs-backend-webgpu';
 import { LockstepError } from '../../base/index.ts';
 import type { DeviceTrouble } from '../engine.ts';
 import { ReadBack } from './read-back.ts';
-import { Recorder } from './recorder.ts';
+import { Recorder, type RecorderOptions } from './recorder.ts';
 
 export interface WatchedBackend extends WebGPUBackend {
   /** The first thing that went wrong on this device; null while all is well. */
@@ -30,7 +30,7 @@ const TROUBLE_TEXTS: Readonly<Record<DeviceTrouble['kind'], string>> = {
 };
 
 /** A class made from its base at run time: the package can be loaded only after `navigator` is set. */
-export function watchedBackend(Base: typeof WebGPUBackend, bindingBytesMax?: number): Watching {
+export function watchedBackend(Base: typeof WebGPUBackend, options: RecorderOptions = {}): Watching {
   return class Watched extends Base {
     trouble: DeviceTrouble | null = null;
     readonly recorder: Recorder;
@@ -41,7 +41,7 @@ export function watchedBackend(Base: typeof WebGPUBackend, bindingBytesMax?: num
     constructor(device: GPUDevice, info: GPUAdapterInfo) {
       super(device, info);
       this.#readBack = new ReadBack(this);
-      this.recorder = new Recorder(this, bindingBytesMax);
+      this.recorder = new Recorder(this, options);
       this.#pool = new BufferPool(this.bufferManager as unknown as BufferManager);
       const report = (kind: DeviceTrouble['kind'], message: string) => {
         this.trouble ??= { kind, reason: message.split('\n', 1)[0]! };

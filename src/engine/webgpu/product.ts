@@ -53,14 +53,15 @@ export function product(recorder: Recorder, options: Product): TensorInfo {
   const tile = TILES[options.tile ?? tileFor(rows, columns)];
   const tiles = Math.ceil(rows / tile.side) * Math.ceil(columns / tile.side);
   const splits = splitsFor(tiles, inner);
+  const how = { tile, transposeA, transposeB, half: recorder.halfProducts };
   const finish = { hasBias: bias !== undefined, accumulate };
   const sizes = { rows, columns, inner, splits, termsOfSplit: Math.ceil(inner / splits) };
   if (splits === 1) {
-    const shader = productShader({ tile, transposeA, transposeB, ...finish });
+    const shader = productShader({ ...how, ...finish });
     recorder.run(shader, { a, b, out, ...(bias && { bias }) }, sizes, tiles);
   } else {
     const parts = recorder.create([splits * rows, columns]);
-    const shader = productShader({ tile, transposeA, transposeB, hasBias: false, accumulate: false });
+    const shader = productShader({ ...how, hasBias: false, accumulate: false });
     recorder.run(shader, { a, b, out: parts }, sizes, tiles * splits);
     const groups = Math.ceil((rows * columns) / SUM_LANES);
     recorder.run(sumShader(finish), { parts, out, ...(bias && { bias }) }, { rows, columns, splits }, groups);
@@ -89,24 +90,28 @@ interface Variant {
   readonly transposeB: boolean;
   readonly hasBias: boolean;
   readonly accumulate: boolean;
+  /** Whether operands are rounded to float16 in the workgroup's memory; products and sums are float32 all the same. */
+  readonly half: boolean;
 }
 
 const productShaders = new Map<string, Shader>();
 
-function productShader(variant: Variant): Shader {
+/** The shader of a variant, made once. */
+export function productShader(variant: Variant): Shader {
   const key = JSON.stringify(variant);
   const shader = productShaders.get(key) ?? writeProduct(variant);
   productShaders.set(key, shader);
   return shader;
 }
 
-function writeProduct({ tile, transposeA, transposeB, hasBias, accumulate }: Variant): Shader {
+function writeProduct({ tile, transposeA, transposeB, hasBias, accumulate, half }: Variant): Shader {
   const { side, block } = tile;
   const across = side / block;
   const lanes = across ** 2;
   const quads = side / 4;
   const quadsOfLane = block / 4;
   const loads = (DEPTH * quads) / lanes;
+  const held = half ? 'vec4<f16>' : 'vec4f';
   const each = (count: number, line: (index: number) => string) =>
     Array.from({ length: count }, (_, index) => line(index)).join('\n');
   /** Four neighbours of an operand along its outer axis at one place of the inner one, zeros beyond the ends. */
@@ -129,7 +134,7 @@ fn quadOf_${name}(outer: u32, inner: u32, innerEnd: u32) -> vec4f {
       const [k, quad] = outerIsFirst
         ? [`${slot} % ${DEPTH}u`, `${slot} / ${DEPTH}u`]
         : [`${slot} / ${quads}u`, `${slot} % ${quads}u`];
-      return `tile_${name}[(${k}) * ${quads}u + ${quad}] = quadOf_${name}(first_${name} + (${quad}) * 4u, depth + ${k}, end);`;
+      return `tile_${name}[(${k}) * ${quads}u + ${quad}] = ${held}(quadOf_${name}(first_${name} + (${quad}) * 4u, depth + ${k}, end));`;
     });
   const sum = (row: number, quad: number) => `sum_${row}_${quad}`;
   const write = (row: number, quad: number) => `
@@ -152,9 +157,10 @@ fn quadOf_${name}(outer: u32, inner: u32, innerEnd: u32) -> vec4f {
     outputs: ['out'],
     sizes: ['rows', 'columns', 'inner', 'splits', 'termsOfSplit', 'skip_a', 'skip_b', 'skip_out'],
     lanes,
+    enable: half ? ['f16'] : [],
     code: `
-var<workgroup> tile_a: array<vec4f, ${DEPTH * quads}>;
-var<workgroup> tile_b: array<vec4f, ${DEPTH * quads}>;
+var<workgroup> tile_a: array<${held}, ${DEPTH * quads}>;
+var<workgroup> tile_b: array<${held}, ${DEPTH * quads}>;
 ${loader('a', 'rows', !transposeA)}
 ${loader('b', 'columns', transposeB)}
 fn run(lane: u32, group: u32) {
@@ -174,8 +180,8 @@ fn run(lane: u32, group: u32) {
     ${fill('b', transposeB)}
     workgroupBarrier();
     for (var k = 0u; k < ${DEPTH}u; k++) {
-      ${each(quadsOfLane, (quad) => `let a_${quad} = tile_a[k * ${quads}u + quadRow + ${quad * across}u];`)}
-      ${each(quadsOfLane, (quad) => `let b_${quad} = tile_b[k * ${quads}u + quadColumn + ${quad * across}u];`)}
+      ${each(quadsOfLane, (quad) => `let a_${quad} = vec4f(tile_a[k * ${quads}u + quadRow + ${quad * across}u]);`)}
+      ${each(quadsOfLane, (quad) => `let b_${quad} = vec4f(tile_b[k * ${quads}u + quadColumn + ${quad * across}u]);`)}
       ${each(block, (row) =>
         each(quadsOfLane, (quad) => `${sum(row, quad)} += a_${row >> 2}[${row & 3}] * b_${quad};`),
       )}

@@ -70,6 +70,12 @@ interface Backend {
 /** What a submission holds at most: the device begins early, and the host is not busy with submitting. */
 const DISPATCHES_PER_SUBMISSION = 32;
 
+export interface RecorderOptions {
+  /** Fewer bytes of a buffer than the device lets a shader see, for tests. */
+  readonly bindingBytesMax?: number | undefined;
+  readonly halfProducts?: boolean | undefined;
+}
+
 export class Recorder {
   readonly #backend: Backend;
   readonly #alignment: number;
@@ -78,8 +84,12 @@ export class Recorder {
   /** Largest part of a buffer that a shader is given, in bytes. */
   readonly bindingBytesMax: number;
 
-  /** @param bindingBytesMax fewer than the device allows, for tests */
-  constructor(backend: WebGPUBackend, bindingBytesMax = Number.POSITIVE_INFINITY) {
+  /** Whether operands of products are rounded to float16. */
+  readonly halfProducts: boolean;
+
+  constructor(backend: WebGPUBackend, options: RecorderOptions = {}) {
+    const { bindingBytesMax = Number.POSITIVE_INFINITY, halfProducts = false } = options;
+    this.halfProducts = halfProducts;
     this.#backend = backend as unknown as Backend;
     const { maxStorageBufferBindingSize, maxBufferSize, minStorageBufferOffsetAlignment } =
       backend.device.limits;

@@ -18,6 +18,7 @@ import { probeAdapters } from '../probe.ts';
 import { type WatchedBackend, watchedBackend } from './backend.ts';
 import { registerLargeTables } from './large-tables.ts';
 import { registerOrderedProduct } from './ordered-product.ts';
+import type { RecorderOptions } from './recorder.ts';
 import { registerFusedKernels } from './register.ts';
 
 const require = createRequire(import.meta.url);
@@ -25,13 +26,25 @@ export const WEBGPU_PACKAGE = '@tensorflow/tfjs-backend-webgpu';
 
 /** Used where an adapter has them: to time kernels on the device. */
 const WANTED_FEATURES: readonly GPUFeatureName[] = ['timestamp-query'];
+const HALF_FEATURE: GPUFeatureName = 'shader-f16';
 
 /** Throws CONFIG_INVALID for a device that does not exist, ENGINE_UNAVAILABLE where there is none at all. */
-export async function loadWebgpu({ device, bindingBytesMax }: EngineOptions): Promise<LoadedBackend> {
+export async function loadWebgpu({
+  device,
+  bindingBytesMax,
+  halfProducts = false,
+}: EngineOptions): Promise<LoadedBackend> {
   const { adapters, version, reason } = await probeAdapters();
   if (reason !== null)
     throw new LockstepError('ENGINE_UNAVAILABLE', `engine webgpu: ${reason}; ${ADAPTER_REMEDY}`);
   const adapter = chooseAdapter(adapters, device ?? null);
+  if (halfProducts && !adapter.features.includes(HALF_FEATURE)) {
+    throw new LockstepError(
+      'CONFIG_INVALID',
+      `${adapter.name} computes no float16: it lacks the feature ${HALF_FEATURE}; leave products in float32`,
+      { context: { device: adapter.name } },
+    );
+  }
   const { create, globals } = await import('webgpu');
   Object.assign(globalThis, globals);
   const gpu = create([`backend=${adapter.api}`, `adapter=${adapter.name}`]);
@@ -42,12 +55,12 @@ export async function loadWebgpu({ device, bindingBytesMax }: EngineOptions): Pr
   registerOrderedProduct(tf, webgpu_util.MatMulProgramType.MatMulPackedProgram);
   registerFusedKernels(tf);
   registerLargeTables(tf);
-  const Backend = watchedBackend(WebGPUBackend, bindingBytesMax);
+  const Backend = watchedBackend(WebGPUBackend, { bindingBytesMax, halfProducts });
   let backend: WatchedBackend;
   const start = async () => {
     tf.removeBackend('webgpu');
     tf.registerBackend('webgpu', async () => {
-      const { gpuDevice, info } = await requestDevice(gpu, adapter, bindingBytesMax);
+      const { gpuDevice, info } = await requestDevice(gpu, adapter, { bindingBytesMax, halfProducts });
       backend = new Backend(gpuDevice, info);
       return backend;
     });
@@ -55,7 +68,11 @@ export async function loadWebgpu({ device, bindingBytesMax }: EngineOptions): Pr
   };
   await start();
   return {
-    version: `${version} on ${adapter.name}, ${adapter.driver}`.slice(0, 128),
+    version:
+      `${version}${halfProducts ? ', float16 products' : ''} on ${adapter.name}, ${adapter.driver}`.slice(
+        0,
+        128,
+      ),
     device: adapter.name,
     tf,
     warnings: adapter.isSoftware
@@ -80,7 +97,7 @@ function allocationTrouble(error: unknown): DeviceTrouble | null {
 async function requestDevice(
   gpu: GPU,
   { name }: Adapter,
-  bindingBytesMax = Number.POSITIVE_INFINITY,
+  { bindingBytesMax = Number.POSITIVE_INFINITY, halfProducts = false }: RecorderOptions,
 ): Promise<{ gpuDevice: GPUDevice; info: GPUAdapterInfo }> {
   const found = await gpu.requestAdapter();
   if (found === null) throw new LockstepError('ENGINE_UNAVAILABLE', `WebGPU adapter ${name} is gone`);
@@ -91,7 +108,8 @@ async function requestDevice(
   }
   // Less than the defaults are not to be had: WebGPU then grants these.
   limits.maxStorageBufferBindingSize = Math.min(limits.maxStorageBufferBindingSize!, bindingBytesMax);
-  const requiredFeatures = WANTED_FEATURES.filter((feature) => found.features.has(feature));
+  const wanted = halfProducts ? [...WANTED_FEATURES, HALF_FEATURE] : WANTED_FEATURES;
+  const requiredFeatures = wanted.filter((feature) => found.features.has(feature));
   const gpuDevice = await found.requestDevice({ requiredLimits: limits, requiredFeatures });
   return { gpuDevice, info: found.info };
 }
