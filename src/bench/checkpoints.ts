@@ -98,7 +98,7 @@ async function writeAndRead(
   await mkdir(dir, { recursive: true });
   const length = layoutSize(layout);
   const startMs = performance.now();
-  const snapshot = takeSnapshot(state, { step: 1, attempt: 1, offset: 0, length });
+  const snapshot = await takeSnapshot(state, { step: 1, attempt: 1, offset: 0, length });
   const copiedMs = performance.now();
   const store = await CheckpointStore.open(dir, config);
   const writer = await store.begin({ step: 1, layout });

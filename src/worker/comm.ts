@@ -109,6 +109,9 @@ export class CommThread {
   /** The attempt under way, for a failure to send that comes back later. */
   #attempt = { generation: 0, attempt: 0 };
   #timer: NodeJS.Timeout | null = null;
+  /** Of the state, under way; and what the compute thread is asked for meanwhile. */
+  #copies = 0;
+  readonly #waiting: ToCompute[] = [];
   readonly #clock = new SteadyClock(this.#deadlines.heartbeatIntervalMs, performance.now());
   readonly #times = new StepTimes();
   #engineBytes: number | null = null;
@@ -275,7 +278,7 @@ export class CommThread {
         const { step, first, count } = effect.job;
         const gate = new SlotGate({ count });
         this.#givenJobs.set(effect.id, { first, gate });
-        this.#ports.toCompute({ type: 'compute', job: effect.id, step, first, count, gate: gate.shared });
+        this.#toCompute({ type: 'compute', job: effect.id, step, first, count, gate: gate.shared });
         return;
       }
       case 'limitJob':
@@ -283,7 +286,7 @@ export class CommThread {
         return;
       case 'discardFragments':
         this.#fragments = [];
-        this.#ports.toCompute({ type: 'discardFragments' });
+        this.#toCompute({ type: 'discardFragments' });
         return;
       case 'startReduction':
         this.#startReduction(effect.order);
@@ -392,7 +395,7 @@ export class CommThread {
       },
     };
     const { transfer } = this.#membership;
-    this.#ports.toCompute({ type: 'prepare', config, datasetSha256: welcome.dataset, transfer });
+    this.#toCompute({ type: 'prepare', config, datasetSha256: welcome.dataset, transfer });
   }
 
   #sayPrepared(): void {
@@ -419,13 +422,13 @@ export class CommThread {
 
   async #loadState(step: number, source: 'initial' | 'checkpoint' | 'held'): Promise<void> {
     if (source !== 'checkpoint') {
-      this.#ports.toCompute({ type: source === 'initial' ? 'initialize' : 'adopt' });
+      this.#toCompute({ type: source === 'initial' ? 'initialize' : 'adopt' });
       return;
     }
-    this.#ports.toCompute({ type: 'forget' });
+    this.#toCompute({ type: 'forget' });
     try {
       await downloadState(this.#member().transfer, step, this.#shared().state);
-      this.#ports.toCompute({ type: 'load', step });
+      this.#toCompute({ type: 'load', step });
     } catch (error) {
       this.#post({ type: 'stateFailed', reason: messageOf(error) });
     }
@@ -445,16 +448,28 @@ export class CommThread {
     this.#post({ type: 'jobLimited', id, first: given.first + count });
   }
 
+  /** In order. What is asked for while the state is being copied waits: the next update would change it. */
+  #toCompute(message: ToCompute): void {
+    if (this.#copies > 0) this.#waiting.push(message);
+    else this.#ports.toCompute(message);
+  }
+
+  #copied(): void {
+    this.#copies -= 1;
+    if (this.#copies > 0) return;
+    for (const message of this.#waiting.splice(0)) this.#ports.toCompute(message);
+  }
+
   #apply(update: Update): void {
     const { step } = update;
     if (update.kind === 'skip') {
-      this.#ports.toCompute({ type: 'skip', step });
+      this.#toCompute({ type: 'skip', step });
       return;
     }
     const { tokens, learningRate, from } = update;
     const gradient = from === 'reduced' ? this.#shared().state : this.#aside().get(step);
     const { reduced, blockSums } = gradient;
-    this.#ports.toCompute({
+    this.#toCompute({
       type: 'apply',
       step,
       tokens,
@@ -464,10 +479,11 @@ export class CommThread {
   }
 
   #upload(order: UploadOrder, parametersDigest: string): void {
-    // Copied at once: the next update may begin as soon as this returns.
-    const snapshot = takeSnapshot(this.#shared().state, order);
+    const { state } = this.#shared();
+    this.#copies += 1;
     this.#run(async () => {
       try {
+        const snapshot = await takeSnapshot(state, order).finally(() => this.#copied());
         await uploadSnapshot(this.#member().transfer, snapshot);
         this.#post({ type: 'uploaded', order, parametersDigest });
       } catch (error) {

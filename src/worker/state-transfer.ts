@@ -2,6 +2,7 @@
  * A replica's state on its way to and from the coordinator over HTTP, in pieces, each with its CRC.
  * state-server.ts in the coordinator's room is the other end.
  */
+import { setImmediate } from 'node:timers/promises';
 import { crc32c } from '@node-rs/crc32';
 import { LockstepError, SECTIONS, type Section } from '../base/index.ts';
 import { CRC_HEADER, STATE_PIECE_BYTES } from '../protocol/index.ts';
@@ -10,6 +11,8 @@ import type { UploadOrder } from './lifecycle-state.ts';
 import type { SharedState } from './thread-messages.ts';
 
 const PIECE_FLOATS = STATE_PIECE_BYTES / 4;
+/** Copied without a pause: some tens of milliseconds. */
+const COPIED_FLOATS = 2 ** 22;
 
 /** A part of the state as it was at one step; a copy, so that training may go on. */
 export interface Snapshot {
@@ -17,9 +20,20 @@ export interface Snapshot {
   readonly sections: readonly Float32Array[];
 }
 
-export function takeSnapshot(state: Pick<SharedState, Section>, order: UploadOrder): Snapshot {
+/** Nothing may change the state meanwhile. Copied in pieces: all at once would hold heartbeats up for seconds. */
+export async function takeSnapshot(state: Pick<SharedState, Section>, order: UploadOrder): Promise<Snapshot> {
   const { offset, length } = order;
-  return { order, sections: SECTIONS.map((section) => state[section].slice(offset, offset + length)) };
+  const sections: Float32Array[] = [];
+  for (const section of SECTIONS) {
+    const copy = new Float32Array(length);
+    for (let first = 0; first < length; first += COPIED_FLOATS) {
+      const end = Math.min(length, first + COPIED_FLOATS);
+      copy.set(state[section].subarray(offset + first, offset + end), first);
+      await setImmediate();
+    }
+    sections.push(copy);
+  }
+  return { order, sections };
 }
 
 /** Throws COORDINATOR_LOST with the coordinator's own words when it does not take a piece. */
