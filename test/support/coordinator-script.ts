@@ -186,6 +186,12 @@ export class CoordinatorScript {
     return this.event({ type: 'connectionLost', incarnation: name, reason });
   }
 
+  /** A sign of life; `hears` is whether the worker hears the coordinator. */
+  heartbeat(name: string, hears = true): readonly CoordinatorEffect[] {
+    const counts = { residentBytes: 1, engineBytes: null, sentBytes: 0, receivedBytes: 0 };
+    return this.say(name, { type: 'heartbeat', ...counts, hears });
+  }
+
   /** A worker has uploaded its part of the checkpoint in flight. */
   uploaded(name: string, about: About = {}, parametersDigest = DIGEST_A): readonly CoordinatorEffect[] {
     const { checkpoint } = this.state;

@@ -22,7 +22,6 @@ export interface Binding {
   readonly TF_ATTR_TYPE: number;
   readonly TF_ATTR_BOOL: number;
   readonly TF_ATTR_INT: number;
-  readonly TF_ATTR_FLOAT: number;
   readonly TF_ATTR_STRING: number;
   /** Over the memory of `values`, which must not change as long as the tensor lives. */
   createTensor(shape: readonly number[], dtype: number, values: Values): number;

@@ -13,7 +13,7 @@ const PRODUCER = 1087;
 export interface GraphNode {
   readonly name: string;
   readonly op: string;
-  /** `node:output`, or `^node` for one that only has to come first. */
+  /** `node` or `node:output`. */
   readonly inputs: readonly string[];
   /** Attributes by name, each the bytes of an AttrValue. */
   readonly attributes: readonly (readonly [string, Uint8Array])[];

@@ -3,10 +3,7 @@
  * model/vocabulary-head.ts, one call of tfjs's for each sublayer.
  */
 import type { Inputs, Kernel } from './kernels.ts';
-import type { TensorflowOps, Value } from './ops.ts';
-
-/** [B, rows, H, E] and [B, H, rows, E] to each other. */
-const SWAP_MIDDLE = [0, 2, 1, 3];
+import { SWAP_MIDDLE, type TensorflowOps, type Value } from './ops.ts';
 
 export const keysAndValues: Kernel = (ops, { all, weight }, { batchSize, heads }) => {
   const [numRows, dModel] = all!.shape as [number, number];

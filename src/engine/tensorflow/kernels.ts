@@ -9,14 +9,11 @@
 import type * as tfjs from '@tensorflow/tfjs';
 import { FUSED_KERNELS } from '../../base/index.ts';
 import { attendedNorm, feedForwardNorm, head, keysAndValues } from './inference-kernels.ts';
-import { type OpsBackend, TensorflowOps, type Value } from './ops.ts';
+import { type OpsBackend, SWAP_MIDDLE, TensorflowOps, type Value } from './ops.ts';
 
 export type Inputs = Readonly<Record<string, tfjs.TensorInfo>>;
 type Attributes = Readonly<Record<string, number>>;
 export type Kernel = (ops: TensorflowOps, inputs: Inputs, attributes: Attributes) => tfjs.Tensor[];
-
-/** [B, rows, H, E] and [B, H, rows, E] to each other. */
-const SWAP_MIDDLE = [0, 2, 1, 3];
 
 const linear: Kernel = (ops, { x, weight, bias }) => {
   const product = ops.matMul(ops.read(x!), ops.read(weight!), false, true);

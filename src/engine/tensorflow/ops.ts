@@ -22,6 +22,9 @@ export interface Value {
   isTemporary: boolean;
 }
 
+/** Attention's permutation: [B, rows, H, E] and [B, H, rows, E] to each other. */
+export const SWAP_MIDDLE: readonly number[] = [0, 2, 1, 3];
+
 export class TensorflowOps {
   readonly #backend: OpsBackend;
   readonly #binding: Binding;

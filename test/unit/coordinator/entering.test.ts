@@ -450,14 +450,7 @@ describe('when nobody holds the state', () => {
     script.prepared('b');
     expect(script.state.workers.get('b')).toMatchObject({ phase: 'following', followsFrom: 1 });
     script.lose('a');
-    script.say('b', {
-      type: 'heartbeat',
-      residentBytes: 1,
-      engineBytes: null,
-      sentBytes: 0,
-      receivedBytes: 0,
-      hears: true,
-    });
+    script.heartbeat('b');
     script.tick(1000);
     expect(script.told('b', 'enter')).toMatchObject([{ step: 0, source: { kind: 'initial' } }]);
     expect(script.state.workers.get('b')).toMatchObject({ followsFrom: 0 });
@@ -527,14 +520,7 @@ describe('after a restart of the coordinator', () => {
     expect(script.state.awaited).toMatchObject({ untilMs: null });
     script.tick(500);
     expect(script.state.awaited).toMatchObject({ untilMs: 1500 });
-    script.say('a/2', {
-      type: 'heartbeat',
-      residentBytes: 1,
-      engineBytes: null,
-      sentBytes: 0,
-      receivedBytes: 0,
-      hears: true,
-    });
+    script.heartbeat('a/2');
     script.tick(1499);
     expect(script.told('a/2', 'enter')).toEqual([]);
     script.tick(1500);

@@ -250,15 +250,7 @@ describe('computing', () => {
     const script = started(['a', 'b']);
     const { heartbeatLimitMs } = script.state.settings;
     const alive = () => {
-      for (const name of ['a', 'b'])
-        script.say(name, {
-          type: 'heartbeat',
-          residentBytes: 1,
-          engineBytes: null,
-          sentBytes: 0,
-          receivedBytes: 0,
-          hears: true,
-        });
+      for (const name of ['a', 'b']) script.heartbeat(name);
     };
     const tick = (nowMs: number) => script.event({ type: 'tick', nowMs });
     const [job, other] = script.queue;
@@ -289,15 +281,7 @@ describe('computing', () => {
     script.lease('a', job!);
     script.hello('late');
     script.event({ type: 'tick', nowMs: heartbeatLimitMs - 1 });
-    for (const name of ['a', 'late'])
-      script.say(name, {
-        type: 'heartbeat',
-        residentBytes: 1,
-        engineBytes: null,
-        sentBytes: 0,
-        receivedBytes: 0,
-        hears: true,
-      });
+    for (const name of ['a', 'late']) script.heartbeat(name);
     script.event({ type: 'tick', nowMs: heartbeatLimitMs + 1 });
     expect(script.kinds).toEqual([]);
   });
@@ -486,33 +470,12 @@ describe('a lost worker', () => {
     const { heartbeatLimitMs } = script.state.settings;
     for (const nowMs of [1, heartbeatLimitMs]) {
       script.event({ type: 'tick', nowMs });
-      script.say('a', {
-        type: 'heartbeat',
-        residentBytes: 1,
-        engineBytes: null,
-        sentBytes: 0,
-        receivedBytes: 0,
-        hears: true,
-      });
-      script.say('b', {
-        type: 'heartbeat',
-        residentBytes: 1,
-        engineBytes: null,
-        sentBytes: 0,
-        receivedBytes: 0,
-        hears: false,
-      });
+      script.heartbeat('a');
+      script.heartbeat('b', false);
     }
     script.event({ type: 'tick', nowMs: heartbeatLimitMs + 1 });
     expect([...script.state.workers.keys()]).toEqual(['a']);
-    script.say('b', {
-      type: 'heartbeat',
-      residentBytes: 1,
-      engineBytes: null,
-      sentBytes: 0,
-      receivedBytes: 0,
-      hears: false,
-    });
+    script.heartbeat('b', false);
     expect(script.kinds, 'it may hear that').toEqual(['evicted>b']);
   });
 
