@@ -8,7 +8,7 @@
 import { z } from 'zod';
 
 /** Raised whenever a message or a frame changes its meaning; unequal versions refuse each other. */
-export const PROTOCOL_VERSION = 4;
+export const PROTOCOL_VERSION = 5;
 
 const count = z.int().min(0);
 const identifier = z.string().min(1).max(128);
@@ -198,11 +198,17 @@ export const coordinatorMessageSchema = z.discriminatedUnion('type', [
   z.object({ ...envelope, type: z.literal('drain') }),
   /** The replica differs from the majority's: forget it and follow the run until another is sent. */
   z.object({ ...envelope, type: z.literal('quarantined'), reason }),
+  /** Who takes part in the reductions of this generation. Each who does is told before its first order to reduce in it. */
+  z.object({
+    ...envelope,
+    type: z.literal('members'),
+    /** In rank order. */
+    members: z.array(memberSchema).min(1).max(4096),
+  }),
+  /** Among the members of this generation. */
   z.object({
     ...envelope,
     type: z.literal('reduce'),
-    /** In rank order. */
-    members: z.array(memberSchema).min(1).max(4096),
     /** Rank that computed each slot. */
     slotOwners: z.array(count).min(1).max(65_536),
   }),

@@ -28,6 +28,7 @@ import type {
   LifecycleEffect,
   LifecycleEvent,
   LifecycleState,
+  ReduceOrder,
   Update,
   UploadOrder,
 } from './lifecycle-state.ts';
@@ -494,7 +495,7 @@ export class CommThread {
 
   // ---- the reduction ----------------------------------------------------------------------------
 
-  #startReduction(order: Extract<CoordinatorMessage, { type: 'reduce' }>): void {
+  #startReduction(order: ReduceOrder): void {
     const { pieceFloats } = this.#member();
     this.#times.reductionStarted();
     const { generation, attempt, step } = order;

@@ -6,14 +6,15 @@ import { assert } from '../base/index.ts';
 import type { AllReduceEffect } from '../collective/index.ts';
 import { combineDigests, type Kernels, numBlocks } from '../kernels/index.ts';
 import type { GradientMemory, PeerMemories, PeerSender } from '../net/index.ts';
-import type { CoordinatorMessage, GradientHeader } from '../protocol/index.ts';
+import type { GradientHeader } from '../protocol/index.ts';
+import type { ReduceOrder } from './lifecycle-state.ts';
 import type { SharedFragment } from './thread-messages.ts';
 
 type Sent<Type> = Omit<Extract<AllReduceEffect, { type: Type }>, 'type'>;
 type HeaderPart = Pick<GradientHeader, 'type' | 'first' | 'count' | 'offset' | 'length'>;
 
 export interface OutgoingContext {
-  readonly order: Extract<CoordinatorMessage, { type: 'reduce' }>;
+  readonly order: ReduceOrder;
   readonly incarnation: string;
   /** In slot order. */
   readonly fragments: readonly SharedFragment[];
