@@ -78,6 +78,7 @@ interface Membership {
   readonly welcome: Welcome;
   readonly transfer: TransferTarget;
   readonly consumer: JobConsumer;
+  readonly kernels: Kernels;
   readonly pieceFloats: number;
 }
 
@@ -93,7 +94,6 @@ export class CommThread {
   readonly #options: CommOptions;
   readonly #ports: CommPorts;
   readonly #incarnation = randomUUID();
-  readonly #kernels: Kernels = createKernels();
   readonly #memory: GradientMemory;
   readonly #control: ControlClient<CoordinatorMessage>;
   readonly #links: GradientLinks;
@@ -387,6 +387,7 @@ export class CommThread {
     this.#membership = {
       welcome,
       consumer,
+      kernels: createKernels(config.gradientPrecision),
       pieceFloats: config.network.pieceBytes / 4,
       transfer: {
         pieceLimitMs: this.#deadlines.coordinatorLimitMs,
@@ -496,7 +497,7 @@ export class CommThread {
   // ---- the reduction ----------------------------------------------------------------------------
 
   #startReduction(order: ReduceOrder): void {
-    const { pieceFloats } = this.#member();
+    const { kernels, pieceFloats } = this.#member();
     this.#times.reductionStarted();
     const { generation, attempt, step } = order;
     const reduction = new Reduction({
@@ -504,7 +505,7 @@ export class CommThread {
       incarnation: this.#incarnation,
       state: this.#shared().state,
       fragments: this.#fragments,
-      kernels: this.#kernels,
+      kernels,
       pieceFloats,
       memory: this.#memory,
       peerMemories: this.#links.peerMemories,

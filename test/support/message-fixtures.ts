@@ -159,6 +159,7 @@ export const gradientHeader: fc.Arbitrary<GradientHeader> = fc.record({
   ...envelope,
   type: fc.constantFrom('fragment', 'reduced', 'fragmentUnread', 'reducedUnread'),
   rank: count,
+  precision: fc.constantFrom('float32', 'bfloat16'),
   first: count,
   count: positive,
   offset: count,
