@@ -32,6 +32,7 @@ import type {
   Update,
   UploadOrder,
 } from './lifecycle-state.ts';
+import { PackingRoom } from './packing-room.ts';
 import { Reduction } from './reduction.ts';
 import { SetAside } from './set-aside.ts';
 import { SlotGate } from './slot-gate.ts';
@@ -105,6 +106,7 @@ export class CommThread {
   #membership: Membership | null = null;
   #replica: Prepared | null = null;
   #setAside: SetAside | null = null;
+  readonly #packingRoom = new PackingRoom();
   readonly #givenJobs = new Map<string, GivenJob>();
   #fragments: readonly SharedFragment[] = [];
   /** The attempt under way, for a failure to send that comes back later. */
@@ -509,6 +511,7 @@ export class CommThread {
       pieceFloats,
       memory: this.#memory,
       peerMemories: this.#links.peerMemories,
+      packingRoom: this.#packingRoom,
       senderTo: (endpoint) => this.#links.senderTo(endpoint),
       onFinished: (gradientDigest, allFinite) => {
         if (allFinite) this.#post({ type: 'reductionFinished', generation, attempt, gradientDigest });

@@ -8,6 +8,7 @@ export type {
   ReduceOrder,
   UploadOrder,
 } from './lifecycle-state.ts';
+export { PackingRoom } from './packing-room.ts';
 export { Reduction, type ReductionContext } from './reduction.ts';
 export { SlotGate } from './slot-gate.ts';
 export { takeSnapshot } from './state-transfer.ts';

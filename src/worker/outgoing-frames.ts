@@ -9,6 +9,7 @@ import { combineDigests, type Kernels, numBlocks, type RangeValues } from '../ke
 import type { GradientMemory, PeerMemories, PeerSender } from '../net/index.ts';
 import type { GradientHeader } from '../protocol/index.ts';
 import type { ReduceOrder } from './lifecycle-state.ts';
+import type { PackingRoom } from './packing-room.ts';
 import type { SharedFragment } from './thread-messages.ts';
 
 type Sent<Type> = Omit<Extract<AllReduceEffect, { type: Type }>, 'type'>;
@@ -29,6 +30,7 @@ export interface OutgoingContext {
   /** Where fragments and reduced vector may lie for peers to read. */
   readonly memory: GradientMemory;
   readonly peerMemories: PeerMemories;
+  readonly packingRoom: PackingRoom;
   senderTo(endpoint: string): PeerSender;
 }
 
@@ -41,7 +43,8 @@ export class OutgoingFrames {
   readonly #packedPieces = new Map<number, RangeValues>();
 
   constructor(context: OutgoingContext, rank: number) {
-    const { order, peerMemories } = context;
+    const { order, packingRoom, peerMemories } = context;
+    packingRoom.clear();
     this.#context = context;
     this.#rank = rank;
     this.#readsMemory = order.members.map((member, other) => other !== rank && peerMemories.isReadBy(member));
@@ -96,8 +99,8 @@ export class OutgoingFrames {
 
   /** The values as they travel, and their blocks' digests where somebody asks, in one pass. */
   #packed(values: Float32Array, blockDigests: BigUint64Array | null): RangeValues {
-    const { kernels } = this.#context;
-    const packed = kernels.gradientPrecision === 'bfloat16' ? new Uint16Array(values.length) : null;
+    const { kernels, packingRoom } = this.#context;
+    const packed = kernels.gradientPrecision === 'bfloat16' ? packingRoom.take(values.length) : null;
     const measures = { blockDigests, blockSums: null, firstBlock: 0 };
     if (packed !== null || blockDigests !== null) {
       kernels.sumTree({ source: values, blockDigests: null }, packed, measures);

@@ -16,6 +16,7 @@ import {
 } from '../../src/net/index.ts';
 import { type CoordinatorMessage, deriveKey, PROTOCOL_VERSION } from '../../src/protocol/index.ts';
 import { FragmentStore } from '../../src/worker/fragment-store.ts';
+import { PackingRoom } from '../../src/worker/packing-room.ts';
 import { Reduction } from '../../src/worker/reduction.ts';
 import type { SharedGradient } from '../../src/worker/thread-messages.ts';
 import { emptyFloats, firstDifference, randomFloats } from '../support/floats.ts';
@@ -107,7 +108,7 @@ async function startRanks(options: {
         state,
         fragments: store.fragments(),
       },
-      ...{ kernels, pieceFloats, memory, peerMemories },
+      ...{ kernels, pieceFloats, memory, peerMemories, packingRoom: new PackingRoom() },
       senderTo(endpoint) {
         const sender = senders.get(endpoint) ?? new PeerSender(endpoint, KEY, failed.record);
         senders.set(endpoint, sender);
@@ -448,6 +449,7 @@ describe('a reduction', () => {
           ...{ order: reduction.order, incarnation: 'ghost', state: newState(floats), fragments: [] },
           ...{ kernels: kernelsOf.float32, pieceFloats: BLOCK_FLOATS, memory: GradientMemory.of(null) },
           peerMemories: new PeerMemories(null, () => {}),
+          packingRoom: new PackingRoom(),
           senderTo: () => expect.fail('nothing is sent'),
           onFinished() {},
           onFailed() {},
