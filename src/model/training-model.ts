@@ -14,6 +14,7 @@ import type { MicroBatch } from '../data/index.ts';
 import type { Tensor, Tf } from './differentiable.ts';
 import { type DropoutMasks, dropoutFor, type SlotKey } from './dropout.ts';
 import { Lookups } from './lookups.ts';
+import { MaskMemory } from './mask-memory.ts';
 import type { SpecialIds } from './micro-batch.ts';
 import { evaluationLoss, type Trained, trainingLoss } from './objectives.ts';
 import { type ParameterTree, parameterLayout, treeOf } from './parameters.ts';
@@ -27,6 +28,8 @@ export interface TrainingModelOptions {
   readonly dropoutMasks: DropoutMasks;
   /** Copies a float32 tensor's values to `target`, the engine's shortest way. */
   readonly readInto: (tensor: Tensor, target: Float32Array) => Promise<void>;
+  /** Makes memory that an engine may read in place; arrays if absent. */
+  readonly allocate?: (floats: number) => Float32Array;
   /** Whether the engine reads values beside computing; false if absent. Changes no bit. */
   readonly readsBeside?: boolean;
 }
@@ -39,7 +42,10 @@ export interface GradientResult {
 
 export interface TrainingModel {
   readonly layout: ParameterLayout;
-  /** Uploads parameters (layout order). `flat` may be shared memory and may change after the call. */
+  /**
+   * Takes parameters (layout order). `flat` may be shared memory. An engine reads it when it first needs to, or in place
+   * each time, so it keeps its values until the next call.
+   */
   setParameters(flat: Float32Array): void;
   /** Writes d(lossSum)/d(parameters) to `target`, every element. Throws NOT_FINITE on a loss that is not finite. */
   gradient(batch: MicroBatch, key: SlotKey, target: Float32Array): Promise<GradientResult>;
@@ -50,12 +56,12 @@ export interface TrainingModel {
 
 export function createTrainingModel(options: TrainingModelOptions): TrainingModel {
   const { tf, model, objective, specialIds, dropoutMasks, readInto, readsBeside = false } = options;
+  const { allocate = (floats: number) => new Float32Array(floats) } = options;
   const layout = parameterLayout(model);
   const size = layoutSize(layout);
   const trained: Trained = { tf, model, objective, specialIds, tables: treeOf(model, layout) };
   const places = treeOf(model, [...layout.keys()]);
-  /** What the parameter tensors were made over: tfjs reads it only when an operation first needs them. */
-  const uploads = new Float32Array(size);
+  const masks = new MaskMemory(allocate);
   let leaves: Tensor[] = [];
 
   const uploaded = (): ParameterTree<Tensor> => {
@@ -69,9 +75,8 @@ export function createTrainingModel(options: TrainingModelOptions): TrainingMode
     setParameters(flat) {
       assert(flat.length === size, `parameter vector of ${flat.length} floats, layout has ${size}`);
       tf.dispose(leaves);
-      uploads.set(flat);
       leaves = layout.map(({ shape, offset, size: length }) =>
-        tf.tensor(uploads.subarray(offset, offset + length), [...shape]),
+        tf.tensor(flat.subarray(offset, offset + length), [...shape]),
       );
     },
 
@@ -96,7 +101,8 @@ export function createTrainingModel(options: TrainingModelOptions): TrainingMode
       let tensors: (Tensor | null)[] = [];
       try {
         tensors = tf.tidy(() => {
-          const pass = { tf, model, masks: dropoutFor(tf, dropoutMasks, key, model) };
+          masks.reset();
+          const pass = { tf, model, masks: dropoutFor(tf, dropoutMasks, masks, key, model) };
           const forward = trainingLoss(trained, pass, lookups, tree, batch, key);
           // Not `tf.valueAndGrads`, which refuses a parameter that the loss does not reach: a layer above
           // every drawn exit.

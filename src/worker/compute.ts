@@ -219,6 +219,7 @@ export class ComputeThread {
       specialIds: data.manifest.specialIds,
       dropoutMasks: kernels,
       readInto: engine.readInto,
+      allocate: (floats) => this.#memory.allocatePrivate(floats),
       readsBeside: engine.readsBeside,
     });
     requireFitting(engine, config, model.layout);
