@@ -10,6 +10,8 @@ export {
   ENGINE_NAMES,
   type EngineName,
   fingerprintOf,
+  GRADIENT_PRECISIONS,
+  type GradientPrecision,
   listDifferences,
   type ModelConfig,
   type NetworkConfig,

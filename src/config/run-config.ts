@@ -156,6 +156,9 @@ const networkSchema = z.strictObject({
     .refine((bytes) => bytes % 16_384 === 0, 'must be a multiple of 16384'),
 });
 
+export const GRADIENT_PRECISIONS = ['float32', 'bfloat16'] as const;
+export type GradientPrecision = (typeof GRADIENT_PRECISIONS)[number];
+
 export const runConfigSchema = z.strictObject({
   preset: z.enum(PRESET_NAMES),
   seed: z.int().min(0),
@@ -166,6 +169,11 @@ export const runConfigSchema = z.strictObject({
    * step that is repeated after a crash does not equal its record.
    */
   mixedEngines: z.boolean().default(false),
+  /**
+   * What gradients are summed in. `bfloat16` rounds each micro-batch's gradient and each sum of two to 8 significant
+   * bits, so that half the bytes travel between hosts: for a network that training waits for.
+   */
+  gradientPrecision: z.enum(GRADIENT_PRECISIONS).default('float32'),
   /** Steps of the whole run. */
   steps: positiveInt,
   model: modelSchema,
@@ -204,12 +212,18 @@ export interface BitDeciding {
   readonly dataset: string;
   /** Absent where all workers compute alike. */
   readonly mixedEngines?: true;
+  /** Absent for float32. */
+  readonly gradientPrecision?: 'bfloat16';
 }
 
 export function bitDecidingPart(config: RunConfig, datasetSha256: string): BitDeciding {
   const { seed, engine, model, data, objective, start, step, optimizer } = config;
   const part = { seed, engine, model, data, objective, start, step, optimizer, dataset: datasetSha256 };
-  return config.mixedEngines ? { ...part, mixedEngines: true } : part;
+  return {
+    ...part,
+    ...(config.mixedEngines ? { mixedEngines: true } : {}),
+    ...(config.gradientPrecision === 'bfloat16' ? { gradientPrecision: 'bfloat16' } : {}),
+  };
 }
 
 /** SHA-256 (hex) over the canonical JSON of what decides the bits. */

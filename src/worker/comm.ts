@@ -28,6 +28,7 @@ import type {
   LifecycleEffect,
   LifecycleEvent,
   LifecycleState,
+  ReduceOrder,
   Update,
   UploadOrder,
 } from './lifecycle-state.ts';
@@ -77,6 +78,7 @@ interface Membership {
   readonly welcome: Welcome;
   readonly transfer: TransferTarget;
   readonly consumer: JobConsumer;
+  readonly kernels: Kernels;
   readonly pieceFloats: number;
 }
 
@@ -92,7 +94,6 @@ export class CommThread {
   readonly #options: CommOptions;
   readonly #ports: CommPorts;
   readonly #incarnation = randomUUID();
-  readonly #kernels: Kernels = createKernels();
   readonly #memory: GradientMemory;
   readonly #control: ControlClient<CoordinatorMessage>;
   readonly #links: GradientLinks;
@@ -386,6 +387,7 @@ export class CommThread {
     this.#membership = {
       welcome,
       consumer,
+      kernels: createKernels(config.gradientPrecision),
       pieceFloats: config.network.pieceBytes / 4,
       transfer: {
         pieceLimitMs: this.#deadlines.coordinatorLimitMs,
@@ -494,8 +496,8 @@ export class CommThread {
 
   // ---- the reduction ----------------------------------------------------------------------------
 
-  #startReduction(order: Extract<CoordinatorMessage, { type: 'reduce' }>): void {
-    const { pieceFloats } = this.#member();
+  #startReduction(order: ReduceOrder): void {
+    const { kernels, pieceFloats } = this.#member();
     this.#times.reductionStarted();
     const { generation, attempt, step } = order;
     const reduction = new Reduction({
@@ -503,7 +505,7 @@ export class CommThread {
       incarnation: this.#incarnation,
       state: this.#shared().state,
       fragments: this.#fragments,
-      kernels: this.#kernels,
+      kernels,
       pieceFloats,
       memory: this.#memory,
       peerMemories: this.#links.peerMemories,

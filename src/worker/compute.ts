@@ -211,7 +211,7 @@ export class ComputeThread {
     const data = await this.#openData(order);
     const { device } = this.#engineChoice;
     const engine = await loadEngine(this.#engineName(config), { threads: ENGINE_THREADS, device });
-    const kernels = createKernels();
+    const kernels = createKernels(config.gradientPrecision);
     const model = createTrainingModel({
       tf: engine.tf,
       model: config.model,

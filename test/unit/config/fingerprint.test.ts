@@ -72,6 +72,12 @@ describe('fingerprintOf', () => {
     expect(new Set([...prints, fingerprintOf(part())]).size).toBe(paths.length + 1);
   });
 
+  test('knows nothing of settings that are as they were before there was a choice', () => {
+    expect(Object.keys(part())).not.toContain('gradientPrecision');
+    const [bfloat16, mixed] = [part({ gradientPrecision: 'bfloat16' }), part({ mixedEngines: true })];
+    expect(new Set([part(), bfloat16, mixed].map(fingerprintOf)).size).toBe(3);
+  });
+
   test('leaves alone what does not: length of the run, checkpoints, network, name of the preset', () => {
     const neutral: Partial<RunConfig> = {
       preset: 'small',
