@@ -11,6 +11,8 @@ export {
   type EngineName,
   fingerprintOf,
   listDifferences,
+  MATMUL_PRECISIONS,
+  type MatmulPrecision,
   type ModelConfig,
   type NetworkConfig,
   type NoiseConfig,

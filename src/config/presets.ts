@@ -15,6 +15,7 @@ const COMMON = {
   seed: 1,
   engine: 'auto',
   mixedEngines: false,
+  matmulPrecision: 'float32',
   objective: { kind: 'lplm', exitLayers: 'iid', detachCopies: true, goldRatio: 0.3 },
   start: null,
   network: { heartbeatLimitMs: 2000, pieceBytes: 4 * 1024 * 1024 },

@@ -16,6 +16,8 @@ export const ENGINE_NAMES = ['tensorflow', 'webgpu', 'wasm'] as const;
 export type EngineName = (typeof ENGINE_NAMES)[number];
 export const PRESET_NAMES = ['tiny', 'small', 'base'] as const;
 export type PresetName = (typeof PRESET_NAMES)[number];
+export const MATMUL_PRECISIONS = ['float32', 'float16'] as const;
+export type MatmulPrecision = (typeof MATMUL_PRECISIONS)[number];
 
 const modelSchema = z
   .strictObject({
@@ -166,6 +168,11 @@ export const runConfigSchema = z.strictObject({
    * step that is repeated after a crash does not equal its record.
    */
   mixedEngines: z.boolean().default(false),
+  /**
+   * What the operands of training's matrix products are rounded to; products and sums are float32 in any case.
+   * `float16` needs engine webgpu and a card with the feature `shader-f16`.
+   */
+  matmulPrecision: z.enum(MATMUL_PRECISIONS).default('float32'),
   /** Steps of the whole run. */
   steps: positiveInt,
   model: modelSchema,
@@ -204,12 +211,19 @@ export interface BitDeciding {
   readonly dataset: string;
   /** Absent where all workers compute alike. */
   readonly mixedEngines?: true;
+  /** Absent where it is float32. */
+  readonly matmulPrecision?: MatmulPrecision;
 }
 
 export function bitDecidingPart(config: RunConfig, datasetSha256: string): BitDeciding {
   const { seed, engine, model, data, objective, start, step, optimizer } = config;
   const part = { seed, engine, model, data, objective, start, step, optimizer, dataset: datasetSha256 };
-  return config.mixedEngines ? { ...part, mixedEngines: true } : part;
+  const { mixedEngines, matmulPrecision } = config;
+  return {
+    ...part,
+    ...(mixedEngines && { mixedEngines }),
+    ...(matmulPrecision !== 'float32' && { matmulPrecision }),
+  };
 }
 
 /** SHA-256 (hex) over the canonical JSON of what decides the bits. */

@@ -32,17 +32,18 @@ const HALF_FEATURE: GPUFeatureName = 'shader-f16';
 export async function loadWebgpu({
   device,
   bindingBytesMax,
-  halfProducts = false,
+  matmulPrecision = 'float32',
 }: EngineOptions): Promise<LoadedBackend> {
   const { adapters, version, reason } = await probeAdapters();
   if (reason !== null)
     throw new LockstepError('ENGINE_UNAVAILABLE', `engine webgpu: ${reason}; ${ADAPTER_REMEDY}`);
   const adapter = chooseAdapter(adapters, device ?? null);
+  const halfProducts = matmulPrecision === 'float16';
   if (halfProducts && !adapter.features.includes(HALF_FEATURE)) {
     throw new LockstepError(
       'CONFIG_INVALID',
-      `${adapter.name} computes no float16: it lacks the feature ${HALF_FEATURE}; leave products in float32`,
-      { context: { device: adapter.name } },
+      `matmulPrecision is ${matmulPrecision}: ${adapter.name} lacks the feature ${HALF_FEATURE}; leave it at float32, or choose another device`,
+      { context: { field: 'matmulPrecision', value: matmulPrecision, device: adapter.name } },
     );
   }
   const { create, globals } = await import('webgpu');

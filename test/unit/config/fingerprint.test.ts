@@ -72,6 +72,11 @@ describe('fingerprintOf', () => {
     expect(new Set([...prints, fingerprintOf(part())]).size).toBe(paths.length + 1);
   });
 
+  test('changes with the precision of products, and is that of runs from before there was a choice', () => {
+    expect(part()).not.toHaveProperty('matmulPrecision');
+    expect(fingerprintOf(part({ matmulPrecision: 'float16' }))).not.toBe(fingerprintOf(part()));
+  });
+
   test('leaves alone what does not: length of the run, checkpoints, network, name of the preset', () => {
     const neutral: Partial<RunConfig> = {
       preset: 'small',
