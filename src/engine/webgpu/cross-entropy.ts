@@ -7,7 +7,6 @@
  */
 import type { TensorInfo } from '@tensorflow/tfjs';
 import type { FusedKernels } from './fused.ts';
-import { MAX_OF_LANES, SUM_OF_LANES } from './lanes.ts';
 import { product } from './product.ts';
 import type { Recorder, RowRange, Shader } from './recorder.ts';
 
@@ -20,7 +19,8 @@ const STATISTICS: Shader = {
   outputs: ['statistics'],
   sizes: ['rows', 'columns', 'firstRow', 'firstColumn'],
   lanes: LANES,
-  code: `${MAX_OF_LANES}${SUM_OF_LANES}
+  reductions: ['maxOfLanes', 'sumOfLanes'],
+  code: `
 fn run(lane: u32, group: u32) {
   if (group >= sizes.rows) { return; }
   let start = group * sizes.columns;
@@ -58,7 +58,8 @@ const LOSS: Shader = {
   outputs: ['loss'],
   sizes: ['rows', 'firstRow'],
   lanes: LANES,
-  code: `${SUM_OF_LANES}
+  reductions: ['sumOfLanes'],
+  code: `
 fn run(lane: u32, group: u32) {
   var sum = 0.0;
   for (var row = lane; row < sizes.rows; row += LANES) {
@@ -96,9 +97,8 @@ const ARG_MAX: Shader = {
   outputs: ['ids: i32', 'best'],
   sizes: ['rows', 'columns', 'firstRow', 'firstColumn'],
   lanes: LANES,
+  reductions: ['maxOfLanes', 'firstOfLanes'],
   code: `
-var<workgroup> largest: array<f32, LANES>;
-var<workgroup> places: array<u32, LANES>;
 fn run(lane: u32, group: u32) {
   if (group >= sizes.rows) { return; }
   let start = group * sizes.columns;
@@ -111,24 +111,12 @@ fn run(lane: u32, group: u32) {
       place = column;
     }
   }
-  largest[lane] = value;
-  places[lane] = place;
-  workgroupBarrier();
-  for (var half = LANES / 2u; half > 0u; half /= 2u) {
-    if (lane < half) {
-      let other = lane + half;
-      // The first of equals.
-      if (largest[other] > largest[lane] || (largest[other] == largest[lane] && places[other] < places[lane])) {
-        largest[lane] = largest[other];
-        places[lane] = places[other];
-      }
-    }
-    workgroupBarrier();
-  }
+  let largest = maxOfLanes(lane, value);
+  let first = firstOfLanes(lane, select(sizes.columns, place, value == largest));
   let row = sizes.firstRow + group;
-  if (lane == 0u && (sizes.firstColumn == 0u || largest[0] > best[row])) {
-    best[row] = largest[0];
-    ids[row] = i32(sizes.firstColumn + places[0]);
+  if (lane == 0u && (sizes.firstColumn == 0u || largest > best[row])) {
+    best[row] = largest;
+    ids[row] = i32(sizes.firstColumn + first);
   }
 }`,
 };

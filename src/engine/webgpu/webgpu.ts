@@ -18,14 +18,14 @@ import { probeAdapters } from '../probe.ts';
 import { type WatchedBackend, watchedBackend } from './backend.ts';
 import { registerLargeTables } from './large-tables.ts';
 import { registerOrderedProduct } from './ordered-product.ts';
-import type { RecorderOptions } from './recorder.ts';
+import { type RecorderOptions, SUBGROUPS_FEATURE } from './recorder.ts';
 import { registerFusedKernels } from './register.ts';
 
 const require = createRequire(import.meta.url);
 export const WEBGPU_PACKAGE = '@tensorflow/tfjs-backend-webgpu';
 
-/** Used where an adapter has them: to time kernels on the device. */
-const WANTED_FEATURES: readonly GPUFeatureName[] = ['timestamp-query'];
+/** Used where an adapter has them: to time kernels on the device, and for reductions. */
+const WANTED_FEATURES: readonly GPUFeatureName[] = ['timestamp-query', SUBGROUPS_FEATURE];
 const HALF_FEATURE: GPUFeatureName = 'shader-f16';
 
 /** Throws CONFIG_INVALID for a device that does not exist, ENGINE_UNAVAILABLE where there is none at all. */
