@@ -90,37 +90,6 @@ fn run(lane: u32, group: u32) {
 }`,
 };
 
-/** The largest logit of each row and its place, beside those of the parts of the vocabulary before. */
-const ARG_MAX: Shader = {
-  name: 'most probable tokens',
-  inputs: ['logits'],
-  outputs: ['ids: i32', 'best'],
-  sizes: ['rows', 'columns', 'firstRow', 'firstColumn'],
-  lanes: LANES,
-  reductions: ['maxOfLanes', 'firstOfLanes'],
-  code: `
-fn run(lane: u32, group: u32) {
-  if (group >= sizes.rows) { return; }
-  let start = group * sizes.columns;
-  var value = -3e38;
-  var place = 0u;
-  for (var column = lane; column < sizes.columns; column += LANES) {
-    let logit = logits[start + column];
-    if (logit > value) {
-      value = logit;
-      place = column;
-    }
-  }
-  let largest = maxOfLanes(lane, value);
-  let first = firstOfLanes(lane, select(sizes.columns, place, value == largest));
-  let row = sizes.firstRow + group;
-  if (lane == 0u && (sizes.firstColumn == 0u || largest > best[row])) {
-    best[row] = largest;
-    ids[row] = i32(sizes.firstColumn + first);
-  }
-}`,
-};
-
 export const crossEntropyKernels: FusedKernels = {
   chunkedCrossEntropy(recorder, inputs, { rowsAtOnce, gradients }) {
     const { rows, table, labels } = inputs as Record<'rows' | 'table' | 'labels', TensorInfo>;
@@ -151,23 +120,6 @@ export const crossEntropyKernels: FusedKernels = {
       recorder.release(...logits, statistics);
     }
     return dRows === null || dTable === null ? [loss] : [loss, dRows, dTable];
-  },
-
-  argMaxRows(recorder, inputs, { rowsAtOnce }) {
-    const { rows, table } = inputs as Record<'rows' | 'table', TensorInfo>;
-    const numRows = rows.shape[0]!;
-    const [ids, best] = [recorder.create([numRows], 'int32'), recorder.create([numRows])];
-    for (let first = 0; first < numRows; first += rowsAtOnce!) {
-      const count = Math.min(rowsAtOnce!, numRows - first);
-      for (const part of recorder.rowRanges(table, count * 4)) {
-        const logits = product(recorder, { a: { tensor: rows, first, count }, b: part, transposeB: true });
-        const sizes = { rows: count, columns: part.count, firstRow: first, firstColumn: part.first };
-        recorder.run(ARG_MAX, { logits, ids, best }, sizes, count);
-        recorder.release(logits);
-      }
-    }
-    recorder.release(best);
-    return [ids];
   },
 };
 

@@ -45,6 +45,12 @@ export interface RowRange {
 
 export type Operand = TensorInfo | RowRange;
 
+/** The same rows of another tensor or of a range in one. */
+export function rowsOf(operand: Operand, { first, count }: Pick<RowRange, 'first' | 'count'>): RowRange {
+  if ('tensor' in operand) return { tensor: operand.tensor, first: operand.first + first, count };
+  return { tensor: operand, first, count };
+}
+
 /** Of an operand of two dimensions. */
 export function shapeOf(operand: Operand): readonly [number, number] {
   if ('tensor' in operand) return [operand.count, operand.tensor.shape[1]!];
@@ -135,8 +141,9 @@ export class Recorder {
     const rowBytes = Math.max(numColumns * 4, rowBytesMax);
     // A range that begins between two places where a binding may begin is given what lies before it, too.
     const atOnce = Math.floor((this.bindingBytesMax - this.#alignment) / rowBytes);
-    if (numRows * rowBytes <= this.bindingBytesMax) return [{ tensor, first: 0, count: numRows }];
-    assert(atOnce > 0, `a row of ${numColumns} floats fits in ${this.bindingBytesMax} bytes`);
+    // Of a row that does not fit nothing is to be had; the device will say so.
+    const isWhole = numRows * rowBytes <= this.bindingBytesMax || atOnce < 1;
+    if (isWhole) return [{ tensor, first: 0, count: numRows }];
     return Array.from({ length: Math.ceil(numRows / atOnce) }, (_, index) => ({
       tensor,
       first: index * atOnce,

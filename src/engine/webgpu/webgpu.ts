@@ -16,7 +16,7 @@ import { readByCopy } from '../cpu.ts';
 import type { DeviceTrouble, EngineOptions, LoadedBackend } from '../engine.ts';
 import { probeAdapters } from '../probe.ts';
 import { type WatchedBackend, watchedBackend } from './backend.ts';
-import { registerLargeTables } from './large-tables.ts';
+import { registerLargeMatrices } from './large-matrices.ts';
 import { registerOrderedProduct } from './ordered-product.ts';
 import { type RecorderOptions, SUBGROUPS_FEATURE } from './recorder.ts';
 import { registerFusedKernels } from './register.ts';
@@ -55,7 +55,7 @@ export async function loadWebgpu({
   const { WebGPUBackend, webgpu_util } = require(WEBGPU_PACKAGE) as typeof webgpuPackage;
   registerOrderedProduct(tf, webgpu_util.MatMulProgramType.MatMulPackedProgram);
   registerFusedKernels(tf);
-  registerLargeTables(tf);
+  registerLargeMatrices(tf);
   const Backend = watchedBackend(WebGPUBackend, { bindingBytesMax, halfProducts });
   let backend: WatchedBackend;
   const start = async () => {

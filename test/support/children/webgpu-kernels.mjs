@@ -11,11 +11,12 @@ const { argMaxTokens, crossEntropySum, crossEntropySumOnly } = await import(
 const { crossEntropyKernels } = await import(`${source}/engine/webgpu/cross-entropy.js`);
 const { layerNormKernels } = await import(`${source}/engine/webgpu/layer-norm.js`);
 const { product, TILES } = await import(`${source}/engine/webgpu/product.js`);
+const { vocabularyHeadKernels } = await import(`${source}/engine/webgpu/vocabulary-head.js`);
 const { Recorder } = await import(`${source}/engine/webgpu/recorder.js`);
 const { gelu, layerNorm, linear } = await import(`${source}/model/layers.js`);
 
 // Of a table of 75 x 6 floats a shader is given a part at a time, of one of 37 x 6 all.
-const { tf } = await loadEngine('webgpu', { threads: 1, bindingBytesMax: 1024 });
+const { tf } = await loadEngine('webgpu', { threads: 1, bindingBytesMax: 1280 });
 
 const sizeOf = (shape) => shape.reduce((product, side) => product * side, 1);
 const values = (shape, substream, scale = 1) => {
@@ -243,12 +244,12 @@ async function subgroupsAgree() {
   inputs.labels = tf.tensor1d(Int32Array.of(3, 0, 174, 80, 3), 'int32');
   const runs = [];
   for (const subgroups of [true, false]) {
-    const recorder = new Recorder(tf.backend(), { subgroups, bindingBytesMax: 1024 });
+    const recorder = new Recorder(tf.backend(), { subgroups, bindingBytesMax: 1280 });
     const infos = [
       ...layerNormKernels.layerNorm(recorder, inputs, { epsilon: 1e-5 }),
       ...layerNormKernels.layerNormGradient(recorder, inputs, {}),
       ...crossEntropyKernels.chunkedCrossEntropy(recorder, inputs, { rowsAtOnce: 4, gradients: 1 }),
-      ...crossEntropyKernels.argMaxRows(recorder, inputs, { rowsAtOnce: 4 }),
+      ...vocabularyHeadKernels.argMaxRows(recorder, inputs, { rowsAtOnce: 4 }),
     ];
     const results = infos.map((info) => tf.engine().makeTensorFromTensorInfo(info));
     runs.push(await Promise.all(results.map((tensor) => tensor.data())));
