@@ -7,7 +7,7 @@
  */
 import type * as tfjs from '@tensorflow/tfjs';
 import { LockstepError, messageOf } from '../base/index.ts';
-import type { EngineName } from '../config/index.ts';
+import type { EngineName, MatmulPrecision } from '../config/index.ts';
 import { probeEngine } from './probe.ts';
 import { loadTensorflow } from './tensorflow/tensorflow.ts';
 import { loadWasm } from './wasm.ts';
@@ -24,10 +24,10 @@ export interface EngineOptions {
   /** webgpu: gives a shader no more of a buffer than this many bytes, as a small device would; for tests. */
   readonly bindingBytesMax?: number;
   /**
-   * webgpu: products of operands rounded to float16 (10 bits of fraction, up to 65,504), summed in float32. Given up is
-   * their precision; part of the engine's version, for it changes the bits.
+   * What operands of own products are rounded to, float32 if absent. float16 (10 bits of fraction, up to 65,504) only
+   * with webgpu; part of the engine's version, for it changes the bits.
    */
-  readonly halfProducts?: boolean;
+  readonly matmulPrecision?: MatmulPrecision;
 }
 
 /** What becomes of a device in use: it is gone, full, or refuses what it is asked. */
@@ -83,7 +83,20 @@ export async function settleEngine(): Promise<{
   return { name: 'wasm', warning: reason };
 }
 
-/** Loads an engine into this process. Throws ENGINE_UNAVAILABLE, or CONFIG_INVALID for a device that is not there. */
+/** Throws CONFIG_INVALID for a precision of products that no device of this engine has. */
+export function requirePrecision(name: EngineName, matmulPrecision: MatmulPrecision): void {
+  if (matmulPrecision === 'float32' || name === 'webgpu') return;
+  throw new LockstepError(
+    'CONFIG_INVALID',
+    `matmulPrecision is ${matmulPrecision}: engine ${name} multiplies in float32 only; leave it at float32, or choose --engine webgpu`,
+    { context: { field: 'matmulPrecision', value: matmulPrecision } },
+  );
+}
+
+/**
+ * Loads an engine into this process. Throws ENGINE_UNAVAILABLE, or CONFIG_INVALID for a device that is not there or
+ * lacks what is asked of it.
+ */
 export async function loadEngine(name: EngineName | 'auto', options: EngineOptions): Promise<Engine> {
   if (name !== 'auto') return loadNamed(name, options);
   const { name: settled, warning } = await settleEngine();
@@ -92,6 +105,7 @@ export async function loadEngine(name: EngineName | 'auto', options: EngineOptio
 }
 
 async function loadNamed(name: EngineName, options: EngineOptions): Promise<Engine> {
+  requirePrecision(name, options.matmulPrecision ?? 'float32');
   try {
     return { name, ...(await LOADERS[name](options)) };
   } catch (error) {

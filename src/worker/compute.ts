@@ -210,7 +210,9 @@ export class ComputeThread {
     const { config, datasetSha256 } = order;
     const data = await this.#openData(order);
     const { device } = this.#engineChoice;
-    const engine = await loadEngine(this.#engineName(config), { threads: ENGINE_THREADS, device });
+    const engine = await loadEngine(this.#engineName(config), {
+      ...{ threads: ENGINE_THREADS, device, matmulPrecision: config.matmulPrecision },
+    });
     const kernels = createKernels(config.gradientPrecision);
     const model = createTrainingModel({
       tf: engine.tf,

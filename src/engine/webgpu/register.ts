@@ -8,6 +8,7 @@ import type { FusedKernels } from './fused.ts';
 import { geluKernels } from './gelu.ts';
 import { layerNormKernels } from './layer-norm.ts';
 import { linearKernels } from './linear.ts';
+import { vocabularyHeadKernels } from './vocabulary-head.ts';
 
 const KERNELS: FusedKernels = {
   ...linearKernels,
@@ -15,6 +16,7 @@ const KERNELS: FusedKernels = {
   ...geluKernels,
   ...attentionKernels,
   ...crossEntropyKernels,
+  ...vocabularyHeadKernels,
 };
 
 /** Registers the fused kernels, once in a process however often a device is started. */
