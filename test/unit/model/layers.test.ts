@@ -67,6 +67,17 @@ describe.each(engines)('operations with hand-derived gradients on %s', (engine) 
     );
   });
 
+  it.each([
+    [1024, 16],
+    [16, 2048],
+  ])('linear from %i to %i features, whose wide operand is taken in columns', (inputs, outputs) => {
+    expectSame(
+      [random([5, inputs], 0), random([outputs, inputs], 1), random([outputs], 2)],
+      (x, weight, bias) => linear(tf, x!, { weight: weight!, bias: bias! }),
+      (x, weight, bias) => tf.add(tf.matMul(x!, tf.transpose(weight!)), bias!),
+    );
+  });
+
   it('layer norm of a sum', () => {
     expectSame(
       [random([5, 8], 0), random([5, 8], 1), random([8], 2), random([8], 3)],
