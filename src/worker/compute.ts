@@ -67,7 +67,6 @@ interface Replica {
   readonly kernels: Kernels;
   readonly state: SharedState;
   readonly fragments: FragmentStore;
-  readonly blockSums: Float64Array;
   readonly blockDigests: BigUint64Array;
 }
 
@@ -244,7 +243,6 @@ export class ComputeThread {
       fragments: new FragmentStore(kernels, floats, config.step.microBatches, (length) =>
         this.#memory.allocate(length),
       ),
-      blockSums: new Float64Array(numBlocks(floats)),
       blockDigests: new BigUint64Array(numBlocks(floats)),
     };
   }
@@ -324,15 +322,16 @@ export class ComputeThread {
     const leaf = fragments.leaf();
     const device = { engine, model, parameters: state.parameters, onRestart: this.#onDeviceRestart };
     const { lossSum, realTokens } = await gradientDespiteTrouble(device, batch, key, leaf);
-    const isUsable = this.#isFinite(leaf);
     await this.#breathe();
-    if (!isUsable || this.#closed || !gate.settle()) {
+    if (this.#closed || !gate.settle()) {
       fragments.release(leaf);
-      const reason = 'the gradient holds a value that is not finite';
-      if (!isUsable) this.#reply({ type: 'notFinite', step, slot, reason });
       return false;
     }
-    fragments.add(slot, leaf);
+    if (!fragments.add(slot, leaf)) {
+      const reason = 'the gradient holds a value that is not finite';
+      this.#reply({ type: 'notFinite', step, slot, reason });
+      return false;
+    }
     this.#reply({
       type: 'slotComputed',
       job,
@@ -368,12 +367,6 @@ export class ComputeThread {
       if (this.#throttleMs > 0) setTimeout(resolve, this.#throttleMs);
       else setImmediate(resolve);
     });
-  }
-
-  #isFinite(gradient: Float32Array): boolean {
-    const { kernels, blockSums } = this.#ready();
-    kernels.sumOfSquares(gradient, blockSums, 0);
-    return blockSums.every(Number.isFinite);
   }
 
   #apply({ step, tokens, learningRate, gradient }: Extract<ToCompute, { type: 'apply' }>): void {

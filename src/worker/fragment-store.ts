@@ -42,20 +42,26 @@ export class FragmentStore {
     this.#free.push(leaf);
   }
 
-  /** Adds a slot's gradient in. A slot that is held already is an InvariantError. */
-  add(slot: number, leaf: Float32Array): void {
-    this.#kernels.flushInto(leaf, leaf);
+  /**
+   * Adds a slot's gradient in; false if that is not finite, and then what is held is of no use any more. A slot that is
+   * held already is an InvariantError.
+   */
+  add(slot: number, leaf: Float32Array): boolean {
     const added = this.#set.add({ first: slot, count: 1 });
     assert(added.accepted, added.accepted ? '' : added.error.message);
-    this.#values.set(slot, leaf);
-    for (const { left, right } of added.merges) {
-      const sum = this.#values.get(left.first);
-      const other = this.#values.get(right.first);
-      assert(sum !== undefined && other !== undefined, 'both sides of a merge are held');
-      this.#kernels.addFlush(sum, sum, other);
-      this.#values.delete(right.first);
-      this.#free.push(other);
-    }
+    let first = slot;
+    const sums = added.merges.map(({ left, right }) => {
+      const other = left.first === first ? right : left;
+      const sum = this.#values.get(other.first);
+      assert(sum !== undefined, 'both sides of a merge are held');
+      this.#values.delete(other.first);
+      first = left.first;
+      return sum;
+    });
+    const allFinite = this.#kernels.addLeaf(leaf, sums);
+    this.#values.set(first, leaf);
+    this.#free.push(...sums);
+    return allFinite;
   }
 
   fragments(): SharedFragment[] {
