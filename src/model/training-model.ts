@@ -11,14 +11,13 @@
 import { assert, LockstepError, layoutSize, type ParameterLayout } from '../base/index.ts';
 import type { ModelConfig, ObjectiveConfig } from '../config/index.ts';
 import type { MicroBatch } from '../data/index.ts';
-import type { Tensor, Tf } from './differentiable.ts';
+import { gradients, type Tensor, type Tf } from './differentiable.ts';
 import { type DropoutMasks, dropoutFor, type SlotKey } from './dropout.ts';
 import { Lookups } from './lookups.ts';
 import { MaskMemory } from './mask-memory.ts';
 import type { SpecialIds } from './micro-batch.ts';
 import { evaluationLoss, type Trained, trainingLoss } from './objectives.ts';
 import { type ParameterTree, parameterLayout, treeOf } from './parameters.ts';
-import { watchParameters } from './watched-parameters.ts';
 
 export interface TrainingModelOptions {
   readonly tf: Tf;
@@ -60,7 +59,6 @@ export function createTrainingModel(options: TrainingModelOptions): TrainingMode
   const layout = parameterLayout(model);
   const size = layoutSize(layout);
   const trained: Trained = { tf, model, objective, specialIds, tables: treeOf(model, layout) };
-  const places = treeOf(model, [...layout.keys()]);
   const masks = new MaskMemory(allocate);
   let leaves: Tensor[] = [];
 
@@ -96,7 +94,6 @@ export function createTrainingModel(options: TrainingModelOptions): TrainingMode
         read.catch(() => {});
         reads.set(place, read);
       };
-      const watched = readsBeside ? watchParameters(tf, places, leaves, receive) : null;
       const lookups = new Lookups(tf);
       let tensors: (Tensor | null)[] = [];
       try {
@@ -104,17 +101,13 @@ export function createTrainingModel(options: TrainingModelOptions): TrainingMode
           masks.reset();
           const pass = { tf, model, masks: dropoutFor(tf, dropoutMasks, masks, key, model) };
           const forward = trainingLoss(trained, pass, lookups, tree, batch, key);
-          // Not `tf.valueAndGrads`, which refuses a parameter that the loss does not reach: a layer above
-          // every drawn exit.
-          const { value, grads } = tf
-            .engine()
-            .gradients(
-              () => forward(watched?.tree ?? tree) as ReturnType<Tf['scalar']>,
-              [...lookups.tensors, ...leaves],
-              undefined,
-              true,
-            );
-          return [value, ...grads];
+          const inputs = lookups.tensors;
+          const onGradient = (place: number, gradient: Tensor) => {
+            if (readsBeside && place >= inputs.length) receive(place - inputs.length, gradient);
+          };
+          const found = gradients(tf, () => forward(tree), [...inputs, ...leaves], onGradient);
+          // Nulls pass through `tidy`, whose type does not say so.
+          return [found.value, ...found.gradients] as Tensor[];
         });
         const grads = tensors.slice(tensors.length - layout.length);
         layout.forEach(({ offset, size: length }, place) => {
@@ -132,7 +125,6 @@ export function createTrainingModel(options: TrainingModelOptions): TrainingMode
         return { lossSum, realTokens };
       } finally {
         for (const tensor of tensors) tensor?.dispose();
-        watched?.dispose();
         lookups.dispose();
       }
     },
