@@ -37,12 +37,22 @@ export interface GradientResult {
   readonly realTokens: number;
 }
 
+export interface DeviceGradientResult extends GradientResult {
+  /** For each parameter of the layout its gradient; null for zeros. The caller frees them. */
+  readonly gradient: readonly (Tensor | null)[];
+}
+
 export interface TrainingModel {
   readonly layout: ParameterLayout;
   /** Uploads parameters (layout order). `flat` may be shared memory and may change after the call. */
   setParameters(flat: Float32Array): void;
   /** Writes d(lossSum)/d(parameters) to `target`, every element. Throws NOT_FINITE on a loss that is not finite. */
   gradient(batch: MicroBatch, key: SlotKey, target: Float32Array): Promise<GradientResult>;
+  /**
+   * The same gradient left on the device, for engines with the kernel `addRows`: what would be read of each tensor has,
+   * but for subnormals, the bits that `gradient` writes.
+   */
+  gradientOnDevice(batch: MicroBatch, key: SlotKey): Promise<DeviceGradientResult>;
   /** Loss at full depth, without dropout: what the last layer alone says. */
   evaluate(batch: MicroBatch): Promise<GradientResult>;
   dispose(): void;
@@ -62,6 +72,29 @@ export function createTrainingModel(options: TrainingModelOptions): TrainingMode
     assert(leaves.length > 0, 'setParameters comes before any computation');
     return treeOf(model, leaves);
   };
+
+  /** Loss, gradients of the lookups, gradients of the parameters; null for what the loss does not reach. */
+  const differentiated = (
+    batch: MicroBatch,
+    key: SlotKey,
+    lookups: Lookups,
+    taken: ParameterTree<Tensor>,
+  ): (Tensor | null)[] =>
+    tf.tidy(() => {
+      const pass = { tf, model, masks: dropoutFor(tf, dropoutMasks, key, model) };
+      const forward = trainingLoss(trained, pass, lookups, uploaded(), batch, key);
+      // Not `tf.valueAndGrads`, which refuses a parameter that the loss does not reach: a layer above
+      // every drawn exit.
+      const { value, grads } = tf
+        .engine()
+        .gradients(
+          () => forward(taken) as ReturnType<Tf['scalar']>,
+          [...lookups.tensors, ...leaves],
+          undefined,
+          true,
+        );
+      return [value, ...grads];
+    });
 
   return {
     layout,
@@ -95,21 +128,7 @@ export function createTrainingModel(options: TrainingModelOptions): TrainingMode
       const lookups = new Lookups(tf);
       let tensors: (Tensor | null)[] = [];
       try {
-        tensors = tf.tidy(() => {
-          const pass = { tf, model, masks: dropoutFor(tf, dropoutMasks, key, model) };
-          const forward = trainingLoss(trained, pass, lookups, tree, batch, key);
-          // Not `tf.valueAndGrads`, which refuses a parameter that the loss does not reach: a layer above
-          // every drawn exit.
-          const { value, grads } = tf
-            .engine()
-            .gradients(
-              () => forward(watched?.tree ?? tree) as ReturnType<Tf['scalar']>,
-              [...lookups.tensors, ...leaves],
-              undefined,
-              true,
-            );
-          return [value, ...grads];
-        });
+        tensors = differentiated(batch, key, lookups, watched?.tree ?? tree);
         const grads = tensors.slice(tensors.length - layout.length);
         layout.forEach(({ offset, size: length }, place) => {
           const grad = grads[place];
@@ -127,6 +146,35 @@ export function createTrainingModel(options: TrainingModelOptions): TrainingMode
       } finally {
         for (const tensor of tensors) tensor?.dispose();
         watched?.dispose();
+        lookups.dispose();
+      }
+    },
+
+    async gradientOnDevice(batch, key) {
+      const tree = uploaded();
+      const { realTokens } = batch;
+      if (realTokens === 0) return { lossSum: 0, realTokens, gradient: layout.map(() => null) };
+      const lookups = new Lookups(tf);
+      let tensors: (Tensor | null)[] = [];
+      const gradient: (Tensor | null)[] = [];
+      try {
+        tensors = differentiated(batch, key, lookups, tree);
+        // tfjs gives undefined for what the loss does not reach.
+        gradient.push(...tensors.splice(-layout.length).map((tensor) => tensor ?? null));
+        const [loss, ...ofLookups] = tensors;
+        lookups.addOnDevice(ofLookups, (table) => {
+          const place = layout.indexOf(table);
+          gradient[place] ??= tf.fill([...table.shape], 0);
+          return gradient[place];
+        });
+        const lossSum = (await valuesOf(loss!))[0]!;
+        requireFinite(lossSum, key);
+        return { lossSum, realTokens, gradient };
+      } catch (error) {
+        for (const tensor of gradient) tensor?.dispose();
+        throw error;
+      } finally {
+        for (const tensor of tensors) tensor?.dispose();
         lookups.dispose();
       }
     },

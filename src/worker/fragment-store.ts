@@ -2,7 +2,7 @@
  * The gradients a worker has computed of the step under way, summed along the reduction tree as far
  * as its own slots allow: like a binary counter, so that a whole range needs few buffers.
  */
-import { assert } from '../base/index.ts';
+import { assert, type SlotRange } from '../base/index.ts';
 import { FragmentSet } from '../collective/index.ts';
 import type { Kernels } from '../kernels/index.ts';
 import type { SharedFragment } from './thread-messages.ts';
@@ -45,9 +45,14 @@ export class FragmentStore {
   /** Adds a slot's gradient in. A slot that is held already is an InvariantError. */
   add(slot: number, leaf: Float32Array): void {
     this.#kernels.flushInto(leaf, leaf);
-    const added = this.#set.add({ first: slot, count: 1 });
+    this.addNode({ first: slot, count: 1 }, leaf);
+  }
+
+  /** Adds the sum of several slots in, in a buffer from `leaf`. */
+  addNode(node: SlotRange, value: Float32Array): void {
+    const added = this.#set.add(node);
     assert(added.accepted, added.accepted ? '' : added.error.message);
-    this.#values.set(slot, leaf);
+    this.#values.set(node.first, value);
     for (const { left, right } of added.merges) {
       const sum = this.#values.get(left.first);
       const other = this.#values.get(right.first);
