@@ -36,6 +36,17 @@ export interface DeviceTrouble {
   readonly reason: string;
 }
 
+/** One gradient on the device: a tensor for each parameter, in order, null for one of zeros. */
+export type DeviceGradient = readonly (tfjs.Tensor | null)[];
+
+/** Sums of gradients that never leave the device until they are read, with the bits of the host's kernels. */
+export interface DeviceSums {
+  /** A leaf of the reduction tree, which takes the gradient's place, and whether all of it is finite. */
+  leaf(gradient: DeviceGradient): Promise<{ readonly leaf: DeviceGradient; readonly allFinite: boolean }>;
+  /** left + right, in the memory of both: neither is to be used again. */
+  add(left: DeviceGradient, right: DeviceGradient): DeviceGradient;
+}
+
 export interface Engine {
   readonly name: EngineName;
   /** Of the library that computes, as `TensorFlow 2.21.0`. */
@@ -49,6 +60,8 @@ export interface Engine {
   readonly readsBeside: boolean;
   /** Copies the values of a float32 tensor to `target`, the shortest way that the engine knows. */
   readInto(tensor: tfjs.Tensor, target: Float32Array): Promise<void>;
+  /** Null where gradients are better added up on the host, or the device adds otherwise than the host does. */
+  deviceSums(): Promise<DeviceSums | null>;
   /** Largest tensor that it can hold, in bytes. */
   readonly tensorBytesMax: number;
   /** What a failed computation says about the device; null when it is about something else. */

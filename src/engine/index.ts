@@ -1,5 +1,7 @@
 export { ADAPTER_REMEDY, type Adapter, adapterText, chooseAdapter } from './adapters.ts';
 export {
+  type DeviceGradient,
+  type DeviceSums,
   type DeviceTrouble,
   type Engine,
   type EngineOptions,

@@ -39,6 +39,11 @@ export interface GradientResult {
   readonly realTokens: number;
 }
 
+export interface DeviceGradientResult extends GradientResult {
+  /** For each parameter of the layout its gradient; null for zeros. The caller frees them. */
+  readonly gradient: readonly (Tensor | null)[];
+}
+
 export interface TrainingModel {
   readonly layout: ParameterLayout;
   /**
@@ -48,6 +53,11 @@ export interface TrainingModel {
   setParameters(flat: Float32Array): void;
   /** Writes d(lossSum)/d(parameters) to `target`, every element. Throws NOT_FINITE on a loss that is not finite. */
   gradient(batch: MicroBatch, key: SlotKey, target: Float32Array): Promise<GradientResult>;
+  /**
+   * The same gradient left on the device, for engines with the kernel `addRows`: what would be read of each tensor has,
+   * but for subnormals, the bits that `gradient` writes.
+   */
+  gradientOnDevice(batch: MicroBatch, key: SlotKey): Promise<DeviceGradientResult>;
   /** Loss at full depth, without dropout: what the last layer alone says. */
   evaluate(batch: MicroBatch): Promise<GradientResult>;
   dispose(): void;
@@ -67,6 +77,34 @@ export function createTrainingModel(options: TrainingModelOptions): TrainingMode
     return treeOf(model, leaves);
   };
 
+  /**
+   * Loss, gradients of the lookups, gradients of the parameters; null for what the loss does not reach. `onGradient`
+   * hears of a parameter's gradient when it is whole, in the middle of the pass.
+   */
+  const differentiated = (
+    batch: MicroBatch,
+    key: SlotKey,
+    lookups: Lookups,
+    onGradient: (place: number, gradient: Tensor) => void = () => {},
+  ): (Tensor | null)[] =>
+    tf.tidy(() => {
+      masks.reset();
+      const tree = uploaded();
+      const pass = { tf, model, masks: dropoutFor(tf, dropoutMasks, masks, key, model) };
+      const forward = trainingLoss(trained, pass, lookups, tree, batch, key);
+      const inputs = lookups.tensors;
+      const found = gradients(
+        tf,
+        () => forward(tree),
+        [...inputs, ...leaves],
+        (place, gradient) => {
+          if (place >= inputs.length) onGradient(place - inputs.length, gradient);
+        },
+      );
+      // Nulls pass through `tidy`, whose type does not say so.
+      return [found.value, ...found.gradients] as Tensor[];
+    });
+
   return {
     layout,
 
@@ -80,7 +118,6 @@ export function createTrainingModel(options: TrainingModelOptions): TrainingMode
 
     async gradient(batch, key, target) {
       assert(target.length === size, `gradient of ${target.length} floats, layout has ${size}`);
-      const tree = uploaded();
       const { realTokens } = batch;
       if (realTokens === 0) {
         target.fill(0);
@@ -97,18 +134,7 @@ export function createTrainingModel(options: TrainingModelOptions): TrainingMode
       const lookups = new Lookups(tf);
       let tensors: (Tensor | null)[] = [];
       try {
-        tensors = tf.tidy(() => {
-          masks.reset();
-          const pass = { tf, model, masks: dropoutFor(tf, dropoutMasks, masks, key, model) };
-          const forward = trainingLoss(trained, pass, lookups, tree, batch, key);
-          const inputs = lookups.tensors;
-          const onGradient = (place: number, gradient: Tensor) => {
-            if (readsBeside && place >= inputs.length) receive(place - inputs.length, gradient);
-          };
-          const found = gradients(tf, () => forward(tree), [...inputs, ...leaves], onGradient);
-          // Nulls pass through `tidy`, whose type does not say so.
-          return [found.value, ...found.gradients] as Tensor[];
-        });
+        tensors = differentiated(batch, key, lookups, readsBeside ? receive : undefined);
         const grads = tensors.slice(tensors.length - layout.length);
         layout.forEach(({ offset, size: length }, place) => {
           const grad = grads[place];
@@ -123,6 +149,33 @@ export function createTrainingModel(options: TrainingModelOptions): TrainingMode
         requireFinite(lossSum, key);
         await lookups.addGradients(ofLookups, target);
         return { lossSum, realTokens };
+      } finally {
+        for (const tensor of tensors) tensor?.dispose();
+        lookups.dispose();
+      }
+    },
+
+    async gradientOnDevice(batch, key) {
+      const { realTokens } = batch;
+      if (realTokens === 0) return { lossSum: 0, realTokens, gradient: layout.map(() => null) };
+      const lookups = new Lookups(tf);
+      let tensors: (Tensor | null)[] = [];
+      const gradient: (Tensor | null)[] = [];
+      try {
+        tensors = differentiated(batch, key, lookups);
+        gradient.push(...tensors.splice(-layout.length));
+        const [loss, ...ofLookups] = tensors;
+        lookups.addOnDevice(ofLookups, (table) => {
+          const place = layout.indexOf(table);
+          gradient[place] ??= tf.fill([...table.shape], 0);
+          return gradient[place];
+        });
+        const lossSum = (await valuesOf(loss!))[0]!;
+        requireFinite(lossSum, key);
+        return { lossSum, realTokens, gradient };
+      } catch (error) {
+        for (const tensor of gradient) tensor?.dispose();
+        throw error;
       } finally {
         for (const tensor of tensors) tensor?.dispose();
         lookups.dispose();

@@ -2,7 +2,7 @@
  * The gradients a worker has computed of the step under way, summed along the reduction tree as far
  * as its own slots allow: like a binary counter, so that a whole range needs few buffers.
  */
-import { assert } from '../base/index.ts';
+import { assert, type SlotRange } from '../base/index.ts';
 import { FragmentSet } from '../collective/index.ts';
 import type { Kernels } from '../kernels/index.ts';
 import type { SharedFragment } from './thread-messages.ts';
@@ -47,9 +47,14 @@ export class FragmentStore {
    * held already is an InvariantError.
    */
   add(slot: number, leaf: Float32Array): boolean {
-    const added = this.#set.add({ first: slot, count: 1 });
+    return this.addNode({ first: slot, count: 1 }, leaf);
+  }
+
+  /** Likewise the sum of several slots, in a buffer from `leaf`. */
+  addNode(node: SlotRange, value: Float32Array): boolean {
+    const added = this.#set.add(node);
     assert(added.accepted, added.accepted ? '' : added.error.message);
-    let first = slot;
+    let { first } = node;
     const sums = added.merges.map(({ left, right }) => {
       const other = left.first === first ? right : left;
       const sum = this.#values.get(other.first);
@@ -58,8 +63,8 @@ export class FragmentStore {
       first = left.first;
       return sum;
     });
-    const allFinite = this.#kernels.addLeaf(leaf, sums);
-    this.#values.set(first, leaf);
+    const allFinite = this.#kernels.addLeaf(value, sums);
+    this.#values.set(first, value);
     this.#free.push(...sums);
     return allFinite;
   }

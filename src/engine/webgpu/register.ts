@@ -1,6 +1,7 @@
 /** The webgpu engine's own kernels in tfjs's registry, under the names by which the model asks for them. */
 import type * as tfjs from '@tensorflow/tfjs';
 import { type FusedKernelKey, fusedKernelName } from '../../base/index.ts';
+import { addRowsKernels } from './add-rows.ts';
 import { attentionKernels } from './attention.ts';
 import type { WatchedBackend } from './backend.ts';
 import { crossEntropyKernels } from './cross-entropy.ts';
@@ -17,6 +18,7 @@ const KERNELS: FusedKernels = {
   ...attentionKernels,
   ...crossEntropyKernels,
   ...vocabularyHeadKernels,
+  ...addRowsKernels,
 };
 
 /** Registers the fused kernels, once in a process however often a device is started. */

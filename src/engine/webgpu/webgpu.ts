@@ -16,6 +16,7 @@ import { readByCopy } from '../cpu.ts';
 import type { DeviceTrouble, EngineOptions, LoadedBackend } from '../engine.ts';
 import { probeAdapters } from '../probe.ts';
 import { type WatchedBackend, watchedBackend } from './backend.ts';
+import { addsAsTheHost, WebgpuSums } from './device-sums.ts';
 import { registerLargeMatrices } from './large-matrices.ts';
 import { registerOrderedProduct } from './ordered-product.ts';
 import { type RecorderOptions, SUBGROUPS_FEATURE } from './recorder.ts';
@@ -81,6 +82,10 @@ export async function loadWebgpu({
       : [],
     readInto: readByCopy,
     readsBeside: true,
+    deviceSums: async () => {
+      const sums = new WebgpuSums(tf, () => backend);
+      return (await addsAsTheHost(tf, sums)) ? sums : null;
+    },
     tensorBytesMax: adapter.tensorBytesMax,
     troubleOf: (error) => backend.trouble ?? allocationTrouble(error),
     restart: start,
