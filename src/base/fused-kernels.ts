@@ -16,7 +16,7 @@ export const FUSED_KERNELS = {
   layerNorm: 'LockstepLayerNorm',
   /** {dy, unit, scale, weight} to [dx, dWeight, dBias]. */
   layerNormGradient: 'LockstepLayerNormGradient',
-  /** {x} to [value, slope]: the gradient is dy * slope. */
+  /** {x [N,I]} to [value, slope]: the gradient is dy * slope. */
   gelu: 'LockstepGelu',
   /**
    * {query [B*Q,D], key [B*K,D], value, keyBias and weightMask or none}, {batchSize, heads, scale} to
@@ -55,6 +55,13 @@ export const WHOLE_KERNELS = {
   chunkedCrossEntropy: 'LockstepChunkedCrossEntropy',
   /** {rows [N,D], table [V,D]}, {rowsAtOnce} to [ids int32 [N]] of the table's row with the largest product; the first of equals. */
   argMaxRows: 'LockstepArgMaxRows',
+  /**
+   * {table [V,D], rows [N,D], ids int32 [N]} to [table], the same tensor, which is written to: with row n added to its row
+   * ids[n], for rising n; a row of id -1 is left out. Each sum is flushed, what is below 2^-126 to +0.
+   */
+  addRows: 'LockstepAddRows',
+  /** {rows [N,D], table [V,D]} to [logits [N,V]], of a table as large as the device holds. */
+  tableLogits: 'LockstepTableLogits',
 } as const;
 
 export type FusedKernelKey = keyof typeof FUSED_KERNELS | keyof typeof WHOLE_KERNELS;

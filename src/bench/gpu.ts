@@ -6,9 +6,15 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { Command, InvalidArgumentError } from 'commander';
+import { Command, InvalidArgumentError, Option } from 'commander';
 import { type Column, LockstepError, messageOf, renderTable } from '../base/index.ts';
-import { ENGINE_NAMES, type EngineName, PRESETS } from '../config/index.ts';
+import {
+  ENGINE_NAMES,
+  type EngineName,
+  MATMUL_PRECISIONS,
+  type MatmulPrecision,
+  PRESETS,
+} from '../config/index.ts';
 import { loadEngine, probeEngine, settleEngine } from '../engine/index.ts';
 import { type KernelFigures, measureBandwidth, measureKernels } from './gpu/kernels.ts';
 import { measureMatMul } from './gpu/mat-mul.ts';
@@ -45,7 +51,7 @@ interface Flags {
   readonly engine: EngineName | 'auto';
   readonly device?: string;
   readonly allowSoftware?: boolean;
-  readonly halfProducts?: boolean;
+  readonly matmulPrecision: MatmulPrecision;
   readonly rows?: readonly number[];
 }
 
@@ -54,7 +60,14 @@ const program = new Command('bench:gpu')
   .option('--engine <name>', `compute engine: auto, ${ENGINE_NAMES.join(', ')}`, 'auto')
   .option('--device <device>', 'which card, by index or name as `lockstep doctor` lists them')
   .option('--micro-batch-sizes <list>', 'sequences in a micro-batch, as 8,16', sizes)
-  .option('--half-products', 'webgpu: round the operands of products to float16, where the card can')
+  .addOption(
+    new Option(
+      '--matmul-precision <type>',
+      'what the operands of products are rounded to; float16 with webgpu',
+    )
+      .choices(MATMUL_PRECISIONS)
+      .default('float32'),
+  )
   .option('--allow-software', 'without a card: a tiny version on a software driver or the CPU')
   .action(async (flags: Flags & { microBatchSizes?: readonly number[] }) => {
     try {
@@ -69,7 +82,13 @@ await program.parseAsync();
 // A device may keep the process alive.
 process.exit();
 
-async function benchmark({ engine: asked, device, allowSoftware, halfProducts, rows }: Flags): Promise<void> {
+async function benchmark({
+  engine: asked,
+  device,
+  allowSoftware,
+  matmulPrecision,
+  rows,
+}: Flags): Promise<void> {
   const name = asked === 'auto' ? (await settleEngine()).name : asked;
   const probe = await probeEngine(name);
   if (!probe.available) throw new LockstepError('ENGINE_UNAVAILABLE', `engine ${name}: ${probe.reason}`);
@@ -89,7 +108,7 @@ async function benchmark({ engine: asked, device, allowSoftware, halfProducts, r
     rows: usual,
   } = probe.isGpu ? FULL : TINY;
   const engine = await loadEngine(name, {
-    ...{ threads: 1, device: device ?? null, halfProducts: halfProducts === true },
+    ...{ threads: 1, device: device ?? null, matmulPrecision },
   });
   say(`engine ${name}: ${engine.version}`);
   if (!probe.isGpu)

@@ -1,9 +1,9 @@
 /** From flags to an open run: what `train` and `coordinator` have in common. */
 import { LockstepError } from '../base/index.ts';
-import { type RunConfig, readConfigFile, resolveConfig } from '../config/index.ts';
+import { type EngineName, type RunConfig, readConfigFile, resolveConfig } from '../config/index.ts';
 import { openRun, type RunFolder, savedConfig } from '../coordinator/index.ts';
 import { openDataset, settledDataConfig, tokenizerToJson } from '../data/index.ts';
-import { settleEngine } from '../engine/index.ts';
+import { requirePrecision, settleEngine } from '../engine/index.ts';
 import { openWeights, type WeightsSource } from '../weights/index.ts';
 import { configTreeOf, type RunFlags } from './flags.ts';
 import { cutsText } from './prepare-pairs.ts';
@@ -100,9 +100,9 @@ function withVocabulary(model: RunConfig['model'], vocabSize: number, data: stri
 }
 
 /** Engines round differently, so a run names the one it means: `auto` is settled once, here. */
-async function engineOf(config: RunConfig): Promise<RunConfig['engine']> {
-  if (config.engine !== 'auto') return config.engine;
-  const { name, warning } = await settleEngine();
+async function engineOf({ engine, matmulPrecision }: RunConfig): Promise<EngineName> {
+  const { name, warning } = engine === 'auto' ? await settleEngine() : { name: engine, warning: null };
+  requirePrecision(name, matmulPrecision);
   if (warning !== null) warn(warning);
   return name;
 }

@@ -13,6 +13,8 @@ export {
   GRADIENT_PRECISIONS,
   type GradientPrecision,
   listDifferences,
+  MATMUL_PRECISIONS,
+  type MatmulPrecision,
   type ModelConfig,
   type NetworkConfig,
   type NoiseConfig,

@@ -16,6 +16,7 @@ const COMMON = {
   engine: 'auto',
   mixedEngines: false,
   gradientPrecision: 'float32',
+  matmulPrecision: 'float32',
   objective: { kind: 'lplm', exitLayers: 'iid', detachCopies: true, goldRatio: 0.3 },
   start: null,
   network: { heartbeatLimitMs: 2000, pieceBytes: 4 * 1024 * 1024 },

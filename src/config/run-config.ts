@@ -16,6 +16,8 @@ export const ENGINE_NAMES = ['tensorflow', 'webgpu', 'wasm'] as const;
 export type EngineName = (typeof ENGINE_NAMES)[number];
 export const PRESET_NAMES = ['tiny', 'small', 'base'] as const;
 export type PresetName = (typeof PRESET_NAMES)[number];
+export const MATMUL_PRECISIONS = ['float32', 'float16'] as const;
+export type MatmulPrecision = (typeof MATMUL_PRECISIONS)[number];
 
 const modelSchema = z
   .strictObject({
@@ -174,6 +176,11 @@ export const runConfigSchema = z.strictObject({
    * bits, so that half the bytes travel between hosts: for a network that training waits for.
    */
   gradientPrecision: z.enum(GRADIENT_PRECISIONS).default('float32'),
+  /**
+   * What the operands of training's matrix products are rounded to; products and sums are float32 in any case.
+   * `float16` needs engine webgpu and a card with the feature `shader-f16`.
+   */
+  matmulPrecision: z.enum(MATMUL_PRECISIONS).default('float32'),
   /** Steps of the whole run. */
   steps: positiveInt,
   model: modelSchema,
@@ -214,15 +221,19 @@ export interface BitDeciding {
   readonly mixedEngines?: true;
   /** Absent for float32. */
   readonly gradientPrecision?: 'bfloat16';
+  /** Absent where it is float32. */
+  readonly matmulPrecision?: MatmulPrecision;
 }
 
 export function bitDecidingPart(config: RunConfig, datasetSha256: string): BitDeciding {
   const { seed, engine, model, data, objective, start, step, optimizer } = config;
   const part = { seed, engine, model, data, objective, start, step, optimizer, dataset: datasetSha256 };
+  const { mixedEngines, gradientPrecision, matmulPrecision } = config;
   return {
     ...part,
-    ...(config.mixedEngines ? { mixedEngines: true } : {}),
-    ...(config.gradientPrecision === 'bfloat16' ? { gradientPrecision: 'bfloat16' } : {}),
+    ...(mixedEngines && { mixedEngines }),
+    ...(gradientPrecision !== 'float32' && { gradientPrecision }),
+    ...(matmulPrecision !== 'float32' && { matmulPrecision }),
   };
 }
 

@@ -9,10 +9,11 @@ export const readByCopy: Engine['readInto'] = async (tensor, target) => {
 
 export const ON_THE_CPU: Pick<
   LoadedBackend,
-  'readInto' | 'readsBeside' | 'tensorBytesMax' | 'troubleOf' | 'restart'
+  'readInto' | 'readsBeside' | 'deviceSums' | 'tensorBytesMax' | 'troubleOf' | 'restart'
 > = {
   readInto: readByCopy,
   readsBeside: false,
+  deviceSums: async () => null,
   tensorBytesMax: Number.POSITIVE_INFINITY,
   troubleOf: () => null,
   restart: async () => {},

@@ -7,7 +7,7 @@
  */
 import type * as tfjs from '@tensorflow/tfjs';
 import { LockstepError, messageOf } from '../base/index.ts';
-import type { EngineName } from '../config/index.ts';
+import type { EngineName, MatmulPrecision } from '../config/index.ts';
 import { probeEngine } from './probe.ts';
 import { loadTensorflow } from './tensorflow/tensorflow.ts';
 import { loadWasm } from './wasm.ts';
@@ -24,16 +24,27 @@ export interface EngineOptions {
   /** webgpu: gives a shader no more of a buffer than this many bytes, as a small device would; for tests. */
   readonly bindingBytesMax?: number;
   /**
-   * webgpu: products of operands rounded to float16 (10 bits of fraction, up to 65,504), summed in float32. Given up is
-   * their precision; part of the engine's version, for it changes the bits.
+   * What operands of own products are rounded to, float32 if absent. float16 (10 bits of fraction, up to 65,504) only
+   * with webgpu; part of the engine's version, for it changes the bits.
    */
-  readonly halfProducts?: boolean;
+  readonly matmulPrecision?: MatmulPrecision;
 }
 
 /** What becomes of a device in use: it is gone, full, or refuses what it is asked. */
 export interface DeviceTrouble {
   readonly kind: 'lost' | 'outOfMemory' | 'failed';
   readonly reason: string;
+}
+
+/** One gradient on the device: a tensor for each parameter, in order, null for one of zeros. */
+export type DeviceGradient = readonly (tfjs.Tensor | null)[];
+
+/** Sums of gradients that never leave the device until they are read, with the bits of the host's kernels. */
+export interface DeviceSums {
+  /** A leaf of the reduction tree, which takes the gradient's place, and whether all of it is finite. */
+  leaf(gradient: DeviceGradient): Promise<{ readonly leaf: DeviceGradient; readonly allFinite: boolean }>;
+  /** left + right, in the memory of both: neither is to be used again. */
+  add(left: DeviceGradient, right: DeviceGradient): DeviceGradient;
 }
 
 export interface Engine {
@@ -49,6 +60,8 @@ export interface Engine {
   readonly readsBeside: boolean;
   /** Copies the values of a float32 tensor to `target`, the shortest way that the engine knows. */
   readInto(tensor: tfjs.Tensor, target: Float32Array): Promise<void>;
+  /** Null where gradients are better added up on the host, or the device adds otherwise than the host does. */
+  deviceSums(): Promise<DeviceSums | null>;
   /** Largest tensor that it can hold, in bytes. */
   readonly tensorBytesMax: number;
   /** What a failed computation says about the device; null when it is about something else. */
@@ -83,7 +96,20 @@ export async function settleEngine(): Promise<{
   return { name: 'wasm', warning: reason };
 }
 
-/** Loads an engine into this process. Throws ENGINE_UNAVAILABLE, or CONFIG_INVALID for a device that is not there. */
+/** Throws CONFIG_INVALID for a precision of products that no device of this engine has. */
+export function requirePrecision(name: EngineName, matmulPrecision: MatmulPrecision): void {
+  if (matmulPrecision === 'float32' || name === 'webgpu') return;
+  throw new LockstepError(
+    'CONFIG_INVALID',
+    `matmulPrecision is ${matmulPrecision}: engine ${name} multiplies in float32 only; leave it at float32, or choose --engine webgpu`,
+    { context: { field: 'matmulPrecision', value: matmulPrecision } },
+  );
+}
+
+/**
+ * Loads an engine into this process. Throws ENGINE_UNAVAILABLE, or CONFIG_INVALID for a device that is not there or
+ * lacks what is asked of it.
+ */
 export async function loadEngine(name: EngineName | 'auto', options: EngineOptions): Promise<Engine> {
   if (name !== 'auto') return loadNamed(name, options);
   const { name: settled, warning } = await settleEngine();
@@ -92,6 +118,7 @@ export async function loadEngine(name: EngineName | 'auto', options: EngineOptio
 }
 
 async function loadNamed(name: EngineName, options: EngineOptions): Promise<Engine> {
+  requirePrecision(name, options.matmulPrecision ?? 'float32');
   try {
     return { name, ...(await LOADERS[name](options)) };
   } catch (error) {

@@ -42,10 +42,12 @@ export interface Kernels {
   /** What leaves and nodes of the reduction tree are rounded to, to nearest even and after the flush. */
   readonly gradientPrecision: GradientPrecision;
   /**
-   * Copies a leaf of the reduction tree: each |x| < 2^-126, -0 too, becomes +0. In float32 all else keeps its
-   * bits; in bfloat16 a NaN becomes 0x7fc00000, and what is too large for it infinite.
+   * Takes in a leaf of the reduction tree with the sums that it completes, nearest first, in one pass:
+   * leaf = ((leaf + sums[0]) + sums[1]) ..., the leaf flushed and each addition as `addFlush`. Flushing makes each
+   * |x| < 2^-126, -0 too, +0. In float32 all else keeps its bits; in bfloat16 a NaN becomes 0x7fc00000, and what is too
+   * large for it infinite. Returns whether the leaf was all finite after that.
    */
-  flushInto(target: Float32Array, source: Float32Array): void;
+  addLeaf(leaf: Float32Array, sums: readonly Float32Array[]): boolean;
   /** A node of the reduction tree: target = left + right with the same flush; any NaN becomes 0x7fc00000. */
   addFlush(target: Float32Array, left: Float32Array, right: Float32Array): void;
   /**
@@ -77,9 +79,9 @@ export interface Kernels {
 /** What the module exports. Addresses and lengths in bytes. */
 interface KernelExports {
   readonly memory: { readonly buffer: ArrayBuffer };
-  flush(at: number, bytes: number): void;
+  flush(at: number, bytes: number): number;
   addFlush(left: number, right: number, bytes: number): void;
-  flushBfloat16(at: number, bytes: number): void;
+  flushBfloat16(at: number, bytes: number): number;
   addFlushBfloat16(left: number, right: number, bytes: number): void;
   packBfloat16(at: number, bytes: number): void;
   unpackBfloat16(from: number, to: number, bytes: number): void;
@@ -144,13 +146,21 @@ class WasmKernels implements Kernels {
     this.#result = new Float64Array(wasm.memory.buffer, RESULT, 1);
   }
 
-  flushInto(target: Float32Array, source: Float32Array): void {
-    assertOperands(target, source);
-    for (let begin = 0; begin < target.length; begin += PIECE_FLOATS) {
-      const floats = this.#load(FIRST, source, begin);
-      this.#flush(FIRST, roundUp(floats * 4, 16));
-      this.#store(FIRST, target, begin, floats);
+  addLeaf(leaf: Float32Array, sums: readonly Float32Array[]): boolean {
+    for (const sum of sums) assertOperands(leaf, sum);
+    let allFinite = 1;
+    for (let begin = 0; begin < leaf.length; begin += PIECE_FLOATS) {
+      const floats = this.#load(FIRST, leaf, begin);
+      this.#zeroTail(FIRST, floats);
+      const bytes = roundUp(floats * 4, 16);
+      allFinite &= this.#flush(FIRST, bytes);
+      for (const sum of sums) {
+        this.#load(SECOND, sum, begin);
+        this.#addFlush(FIRST, SECOND, bytes);
+      }
+      this.#store(FIRST, leaf, begin, floats);
     }
+    return allFinite === 1;
   }
 
   addFlush(target: Float32Array, left: Float32Array, right: Float32Array): void {

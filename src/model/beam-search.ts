@@ -10,6 +10,7 @@ import { CachedDecoder } from './cached-decoder.ts';
 import type { Tensor, Tf } from './differentiable.ts';
 import type { DecodedBatch, EncodedSource, Inference } from './parallel-decoder.ts';
 import type { DecodedSequence } from './slot-exits.ts';
+import { numWords, type WordEmbeddings, wordLogits } from './vocabulary-head.ts';
 
 export interface BeamOptions {
   readonly beams: number;
@@ -164,13 +165,12 @@ export async function decodeWithBeams(
 async function bestContinuations(
   tf: Tf,
   states_ND: Tensor,
-  columns_DV: Tensor,
+  embeddings: WordEmbeddings,
   count: number,
 ): Promise<Step[][]> {
-  const numWords = columns_DV.shape[1]!;
-  const width = Math.min(count, numWords);
+  const width = Math.min(count, numWords(embeddings));
   const [ids, logProbabilities] = tf.tidy(() => {
-    const logits = tf.matMul(states_ND, columns_DV);
+    const logits = wordLogits(tf, states_ND, embeddings);
     const shifted = tf.sub(logits, tf.max(logits, -1, true));
     const { values, indices } = tf.topk(shifted, width);
     const logTotal = tf.log(tf.sum(tf.exp(shifted), -1, true));

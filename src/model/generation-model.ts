@@ -111,13 +111,13 @@ export function createGenerationModel(options: GenerationModelOptions): Generati
 
   const decodeParallel = async (encoded: EncodedBatch, decoding: DecodingOptions): Promise<DecodedBatch> => {
     const { exit, threshold, quorum, confidence, targetLength } = decoding;
-    const all = { columns: inference().weights.offRamp, ids: null };
+    const all = { embeddings: inference().weights.offRamp, ids: null };
     const words =
       confidence === 'full' ? all : shortlistOf(inference(), encoded.sourceIds, await wordsExpected());
     try {
       return await decodeInParallel(inference(), encoded, { exit, threshold, quorum, targetLength, words });
     } finally {
-      if (words !== all) words.columns.dispose();
+      if (words !== all) words.embeddings.values.dispose();
     }
   };
 

@@ -12,7 +12,7 @@ export async function decodeGreedily(
   const { layers, weights, specialIds } = inference;
   const { tf } = layers;
   const numLayers = weights.decoder.layers.length;
-  const vocabulary = { columns: weights.offRamp, ids: null };
+  const vocabulary = { embeddings: weights.offRamp, ids: null };
   const decoder = new CachedDecoder(inference, encoded);
   const tokens = Array.from({ length: encoded.batchSize }, (): DecodedToken[] => []);
   const hasEnded = (sequence: number) => tokens[sequence]!.at(-1)?.id === specialIds.eos;

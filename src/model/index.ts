@@ -16,6 +16,7 @@ export { buildTree, type ParameterTree, parameterLayout, treeOf } from './parame
 export type { DecodedSequence, DecodedToken } from './slot-exits.ts';
 export {
   createTrainingModel,
+  type DeviceGradientResult,
   type GradientResult,
   type TrainingModel,
   type TrainingModelOptions,

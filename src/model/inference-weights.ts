@@ -2,7 +2,7 @@
  * The parameters as inference reads them: folded once when they are uploaded, so that a pass runs fewer
  * and faster operations. In exact arithmetic the folded network is the trained one:
  *
- * - linear weights are [in, out]: both engines multiply by an untransposed matrix several times faster;
+ * - linear weights are [in, out]: engines multiply by an untransposed matrix several times faster;
  * - the scale 1/sqrt(E) of queries is in their weights; a key's bias adds the same to every score of a
  *   query, which softmax does not see, and a value's bias, whose weights sum to one, is in the output's;
  * - GELU(u) = v (1 + erf(v)) / sqrt(2) with v = u / sqrt(2): both factors are in the weights around it;
@@ -20,6 +20,7 @@ import {
   type ParameterTree,
   POSITION_OFFSET,
 } from './parameters.ts';
+import { type WordEmbeddings, wordEmbeddings } from './vocabulary-head.ts';
 
 /** y = x weight + bias, weight [in, out]. */
 export interface Projection {
@@ -62,8 +63,8 @@ export interface StackWeights<Layer> {
 export interface InferenceWeights {
   /** [V, D], for lookups. */
   readonly table: Tensor;
-  /** [D, V], the same for the off-ramp: a copy, as a product with a transposed matrix is too slow. */
-  readonly offRamp: Tensor;
+  /** The same for the off-ramp. */
+  readonly offRamp: WordEmbeddings;
   readonly encoder: StackWeights<EncoderLayerWeights>;
   readonly decoder: StackWeights<DecoderLayerWeights>;
   /** [2D, D] or null. */
@@ -111,7 +112,7 @@ export function foldWeights(tf: Tf, model: ModelConfig, tree: ParameterTree<Tens
   const { encoder, decoder } = tree;
   return {
     table: tf.clone(tree.shared),
-    offRamp: transposed(tree.shared),
+    offRamp: wordEmbeddings(tf, tree.shared),
     encoder: {
       positions: positions(encoder.positions),
       embeddingNorm: norm(encoder.embeddingNorm),

@@ -3,11 +3,13 @@
  * their gradients are added into the tables' on the host, in row order: the same bits on every engine, no
  * scatter-add, whose order GPUs leave open.
  */
-import { assert, type ParameterEntry } from '../base/index.ts';
-import type { Tensor, Tf } from './differentiable.ts';
+import { assert, type ParameterEntry, WHOLE_KERNELS } from '../base/index.ts';
+import { fusedKernel, type Tensor, type Tf } from './differentiable.ts';
 
 /** The row of the table that a row of an input is; this one for a row that nothing reads. */
 export const NO_ROW = -1;
+/** Of float32. */
+const SMALLEST_NORMAL = 2 ** -126;
 
 interface Lookup {
   readonly table: ParameterEntry;
@@ -59,6 +61,25 @@ export class Lookups {
     };
   }
 
+  /**
+   * The same on the device, where there is a kernel for it and with the same bits: into the gradients of the tables, of
+   * which `gradientOf` says that of each.
+   */
+  addOnDevice(grads: readonly (Tensor | null)[], gradientOf: (table: ParameterEntry) => Tensor): void {
+    const addRows = fusedKernel(this.#tf, WHOLE_KERNELS.addRows);
+    assert(addRows !== null, 'the engine has a kernel that adds rows');
+    this.#all.forEach(({ table, ids }, index) => {
+      const rows = grads[index];
+      if (rows == null) return;
+      assert(ids !== null, `the rows of ${table.name} that were looked up are known`);
+      const sum = gradientOf(table);
+      this.#tf.tidy(() => {
+        const places = ids instanceof Int32Array ? this.#tf.tensor1d(ids, 'int32') : ids;
+        addRows({ table: sum, rows, ids: places });
+      });
+    });
+  }
+
   /** Adds the rows of `grads`, one for each of `tensors`, to the gradient in layout order. */
   async addGradients(
     grads: readonly (Float32Array | null | undefined)[],
@@ -89,9 +110,17 @@ export class Lookups {
   }
 }
 
+/** Subnormals to +0: devices may keep them or not, and the bits are to be the same. */
+function flushed(value: number): number {
+  return Math.abs(value) < SMALLEST_NORMAL ? 0 : value;
+}
+
 /** Adds row `from` of `rows` to row `to` of `table`. */
 function addRow(table: Float32Array, to: number, rows: Float32Array, from: number, width: number): void {
   const target = to * width;
   const source = from * width;
-  for (let column = 0; column < width; column += 1) table[target + column]! += rows[source + column]!;
+  for (let column = 0; column < width; column += 1) {
+    const sum = flushed(table[target + column]!) + flushed(rows[source + column]!);
+    table[target + column] = flushed(Math.fround(sum));
+  }
 }

@@ -192,7 +192,7 @@ async function letLeave(
     const picked = isAll
       ? tf.clone(output)
       : tf.tidy(() => tf.gather(output, tf.tensor1d(Int32Array.from(queries), 'int32')));
-    const result = await readHead(tf, picked, { columns: weights.offRamp, ids: null });
+    const result = await readHead(tf, picked, { embeddings: weights.offRamp, ids: null });
     picked.dispose();
     return result;
   }

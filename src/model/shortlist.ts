@@ -15,7 +15,7 @@ import {
   startState,
 } from './parallel-decoder.ts';
 import { SlotExits } from './slot-exits.ts';
-import type { Words } from './vocabulary-head.ts';
+import { numWords, pickWords, type Words, wordLogits } from './vocabulary-head.ts';
 
 /** Slots that the model is asked over: further ones tell little more. */
 const ASKED_SLOTS_MAX = 32;
@@ -32,11 +32,11 @@ export async function expectedTokens(
   const all = new SlotExits(1, length, specialIds.eos).pack()!;
   const summed = tf.tidy(() => {
     let state = startState(inference, 1, length);
-    let sum: Tensor = tf.zeros([weights.offRamp.shape[1]!]);
+    let sum: Tensor = tf.zeros([numWords(weights.offRamp)]);
     weights.decoder.layers.forEach((_, layer) => {
       const input = weights.concatHead !== null && layer > 0 ? softInput(inference, state) : state;
       state = computeLayer(inference, encoded, layer, input, all, length);
-      sum = tf.add(sum, tf.sum(tf.softmax(tf.matMul(state, weights.offRamp)), 0));
+      sum = tf.add(sum, tf.sum(tf.softmax(wordLogits(tf, state, weights.offRamp)), 0));
     });
     return sum;
   });
@@ -48,7 +48,7 @@ export async function expectedTokens(
   return ids.slice(0, count);
 }
 
-/** The words for a batch of sources; the caller disposes `columns`. */
+/** The words for a batch of sources; the caller disposes their embeddings. */
 export function shortlistOf(
   { layers, weights, specialIds }: Inference,
   sourceIds: Int32Array,
@@ -56,5 +56,5 @@ export function shortlistOf(
 ): Words {
   const { tf } = layers;
   const ids = Int32Array.from(new Set([specialIds.eos, ...expected, ...sourceIds])).sort();
-  return { columns: tf.tidy(() => tf.gather(weights.offRamp, tf.tensor1d(ids, 'int32'), 1)), ids };
+  return { embeddings: pickWords(tf, weights.offRamp, ids), ids };
 }

@@ -21,6 +21,7 @@ import {
 } from '../protocol/index.ts';
 import { checkRedis, JobConsumer } from '../queue/index.ts';
 import { rerouted, type TransferTarget } from './coordinator-http.ts';
+import { FragmentsAtHand } from './fragments-at-hand.ts';
 import { GradientLinks } from './gradient-links.ts';
 import { initialLifecycle, isDeaf, transition } from './lifecycle.ts';
 import type {
@@ -38,7 +39,7 @@ import { SetAside } from './set-aside.ts';
 import { SlotGate } from './slot-gate.ts';
 import { downloadState, takeSnapshot, uploadSnapshot } from './state-transfer.ts';
 import { StepTimes } from './step-times.ts';
-import type { FromCompute, SharedFragment, SharedState, ToCompute } from './thread-messages.ts';
+import type { FromCompute, Lent, SharedFragment, SharedState, ToCompute } from './thread-messages.ts';
 
 /** Until the coordinator's configuration is known; only for the first greeting. */
 const FIRST_HEARTBEAT_LIMIT_MS = 2000;
@@ -108,7 +109,7 @@ export class CommThread {
   #setAside: SetAside | null = null;
   readonly #packingRoom = new PackingRoom();
   readonly #givenJobs = new Map<string, GivenJob>();
-  #fragments: readonly SharedFragment[] = [];
+  readonly #fragments = new FragmentsAtHand();
   /** The attempt under way, for a failure to send that comes back later. */
   #attempt = { generation: 0, attempt: 0 };
   #timer: NodeJS.Timeout | null = null;
@@ -182,16 +183,16 @@ export class CommThread {
         this.#post({ type: 'stateLoaded', parametersDigest: message.parametersDigest });
         return;
       case 'slotComputed': {
-        this.#fragments = message.fragments.map((fragment) => ({
-          ...fragment,
-          value: this.#memory.borrow(fragment.value),
-        }));
+        this.#takeFragments(message.fragments, message.areOnDevice);
         const { job, result, milliseconds, dataMilliseconds } = message;
         this.#times.computed(milliseconds, dataMilliseconds);
         this.#engineBytes = message.engineBytes;
         this.#post({ type: 'slotComputed', job, result, milliseconds });
         return;
       }
+      case 'fragmentsHome':
+        this.#takeFragments(message.fragments, false);
+        return;
       case 'rangeEnded':
         this.#givenJobs.delete(message.job);
         this.#post({ type: 'rangeEnded', job: message.job });
@@ -288,13 +289,14 @@ export class CommThread {
         this.#limitJob(effect.id, effect.first);
         return;
       case 'discardFragments':
-        this.#fragments = [];
+        this.#fragments.forget();
         this.#toCompute({ type: 'discardFragments' });
         return;
       case 'startReduction':
         this.#startReduction(effect.order);
         return;
       case 'abortReduction':
+        this.#fragments.cancel();
         this.#links.abort();
         return;
       case 'vote':
@@ -304,7 +306,7 @@ export class CommThread {
       case 'committed':
         this.#times.committed();
         this.#links.commit(effect.step);
-        this.#fragments = [];
+        this.#fragments.forget();
         return;
       case 'setAside':
         this.#aside().add(effect.step);
@@ -498,15 +500,30 @@ export class CommThread {
 
   // ---- the reduction ----------------------------------------------------------------------------
 
+  #takeFragments(lent: readonly Lent<SharedFragment>[], areOnDevice: boolean): void {
+    const borrow = (fragment: Lent<SharedFragment>) => ({
+      ...fragment,
+      value: this.#memory.borrow(fragment.value),
+    });
+    this.#fragments.take(lent.map(borrow), areOnDevice);
+  }
+
   #startReduction(order: ReduceOrder): void {
-    const { kernels, pieceFloats } = this.#member();
     this.#times.reductionStarted();
+    this.#attempt = { generation: order.generation, attempt: order.attempt };
+    // An earlier attempt is over, also while this one waits: what it reads is about to change.
+    if (!this.#fragments.areHome) this.#links.abort();
+    this.#fragments.whenHome((fragments) => this.#beginReduction(order, fragments));
+  }
+
+  #beginReduction(order: ReduceOrder, fragments: readonly SharedFragment[]): void {
+    const { kernels, pieceFloats } = this.#member();
     const { generation, attempt, step } = order;
     const reduction = new Reduction({
       order,
       incarnation: this.#incarnation,
       state: this.#shared().state,
-      fragments: this.#fragments,
+      fragments,
       kernels,
       pieceFloats,
       memory: this.#memory,
@@ -520,7 +537,6 @@ export class CommThread {
       onFailed: (reason) => this.#post({ type: 'reductionFailed', generation, attempt, reason }),
       onRejected: (reason) => this.#refusals.add(reason),
     });
-    this.#attempt = { generation, attempt };
     this.#links.begin(reduction);
   }
 

@@ -33,13 +33,15 @@ import { createTrainingModel, initializeParameters, type TrainingModel } from '.
 import type { GradientMemory } from '../net/index.ts';
 import { urlOf } from './coordinator-http.ts';
 import { CoordinatorBlocks } from './data-transfer.ts';
-import { gradientDespiteTrouble } from './device-trouble.ts';
 import { FragmentStore } from './fragment-store.ts';
 import { SlotGate } from './slot-gate.ts';
-import type { FromCompute, SharedState, ToCompute } from './thread-messages.ts';
+import { SlotGradients } from './slot-gradients.ts';
+import type { FromCompute, Lent, SharedFragment, SharedState, ToCompute } from './thread-messages.ts';
 
 /** One thread inside an operation: the number of threads may change the order of sums, and so the bits. */
 const ENGINE_THREADS = 1;
+/** Of the heartbeat limit: a micro-batch that takes longer is not left on the device while the next is computed. */
+const SHARE_OF_LIMIT = 0.25;
 
 /** Where this machine finds the run's data set: a folder, or the coordinator, with a folder to keep blocks in. */
 export type DataPlace =
@@ -66,8 +68,7 @@ interface Replica {
   readonly model: TrainingModel;
   readonly kernels: Kernels;
   readonly state: SharedState;
-  readonly fragments: FragmentStore;
-  readonly blockSums: Float64Array;
+  readonly gradients: SlotGradients;
   readonly blockDigests: BigUint64Array;
 }
 
@@ -89,6 +90,8 @@ export class ComputeThread {
   #held: { step: number; parametersDigest: string } | null = null;
   /** A micro-batch begun before it is asked for. */
   #ahead: { step: number; slot: number; batch: Promise<MicroBatch> } | null = null;
+  /** Whether the comm thread was told last that sums are on the device. */
+  #areOnDevice = false;
   #work: Promise<void> = Promise.resolve();
   #closed = false;
 
@@ -135,6 +138,7 @@ export class ComputeThread {
   #dispose(): void {
     this.#held = null;
     this.#ahead = null;
+    this.#replica?.gradients.clear();
     this.#replica?.model.dispose();
     this.#replica?.data.close();
     this.#replica = null;
@@ -162,7 +166,7 @@ export class ComputeThread {
         await this.#compute(message);
         return;
       case 'discardFragments':
-        this.#ready().fragments.clear();
+        this.#ready().gradients.clear();
         return;
       case 'apply':
         this.#apply(message);
@@ -178,7 +182,7 @@ export class ComputeThread {
   async #prepare(order: PrepareOrder): Promise<void> {
     const replica = this.#replica;
     if (replica !== null && isPreparedFor(replica, order)) {
-      replica.fragments.clear();
+      replica.gradients.clear();
       // A coordinator that was started again may serve the data elsewhere.
       if (this.#dataPlace.kind === 'coordinator') {
         replica.data.close();
@@ -210,7 +214,9 @@ export class ComputeThread {
     const { config, datasetSha256 } = order;
     const data = await this.#openData(order);
     const { device } = this.#engineChoice;
-    const engine = await loadEngine(this.#engineName(config), { threads: ENGINE_THREADS, device });
+    const engine = await loadEngine(this.#engineName(config), {
+      ...{ threads: ENGINE_THREADS, device, matmulPrecision: config.matmulPrecision },
+    });
     const kernels = createKernels(config.gradientPrecision);
     const model = createTrainingModel({
       tf: engine.tf,
@@ -219,31 +225,41 @@ export class ComputeThread {
       specialIds: data.manifest.specialIds,
       dropoutMasks: kernels,
       readInto: engine.readInto,
+      allocate: (floats) => this.#memory.allocatePrivate(floats),
       readsBeside: engine.readsBeside,
     });
     requireFitting(engine, config, model.layout);
     const floats = layoutSize(model.layout);
     const vector = () => this.#memory.allocatePrivate(floats);
-    return {
+    const state: SharedState = {
+      parameters: vector(),
+      firstMoment: vector(),
+      secondMoment: vector(),
+      reduced: this.#memory.allocate(floats),
+      blockSums: new Float64Array(new SharedArrayBuffer(numBlocks(floats) * 8)),
+    };
+    const { microBatches } = config.step;
+    const replica: Replica = {
       config,
       engine,
       datasetSha256,
       data,
       model,
       kernels,
-      state: {
-        parameters: vector(),
-        firstMoment: vector(),
-        secondMoment: vector(),
-        reduced: this.#memory.allocate(floats),
-        blockSums: new Float64Array(new SharedArrayBuffer(numBlocks(floats) * 8)),
-      },
-      fragments: new FragmentStore(kernels, floats, config.step.microBatches, (length) =>
-        this.#memory.allocate(length),
-      ),
-      blockSums: new Float64Array(numBlocks(floats)),
+      state,
+      gradients: new SlotGradients({
+        ...{ engine, model, parameters: state.parameters, microBatches },
+        onRestart: this.#onDeviceRestart,
+        fragments: new FragmentStore(kernels, floats, microBatches, (length) =>
+          this.#memory.allocate(length),
+        ),
+        // They are sums in float32.
+        sums: config.gradientPrecision === 'float32' ? await engine.deviceSums() : null,
+        batchOf: (key) => microBatch(replica.data, key, config.data, config.step),
+      }),
       blockDigests: new BigUint64Array(numBlocks(floats)),
     };
+    return replica;
   }
 
   async #openData({ datasetSha256: sha256, transfer }: PrepareOrder): Promise<TrainingData> {
@@ -277,8 +293,8 @@ export class ComputeThread {
   }
 
   #load(step: number): void {
-    const { model, state, fragments } = this.#ready();
-    fragments.clear();
+    const { model, state, gradients } = this.#ready();
+    gradients.clear();
     model.setParameters(state.parameters);
     const parametersDigest = this.#digestParameters();
     this.#held = { step, parametersDigest };
@@ -287,7 +303,7 @@ export class ComputeThread {
 
   #adopt(): void {
     assert(this.#held !== null, 'the replica holds the state that it is to go on with');
-    this.#ready().fragments.clear();
+    this.#ready().gradients.clear();
     this.#reply({ type: 'loaded', parametersDigest: this.#held.parametersDigest });
   }
 
@@ -297,6 +313,7 @@ export class ComputeThread {
       const isWanted = await this.#computeSlot(job, step, slot, gate, slot + 1 < first + count);
       if (!isWanted || this.#closed) break;
     }
+    await this.#bringRestHome();
     this.#reply({ type: 'rangeEnded', job });
     // While others compute and the step is reduced; workers alike often get the same range again.
     if (step < this.#ready().config.steps) this.#beginAhead(step + 1, first);
@@ -310,38 +327,53 @@ export class ComputeThread {
     gate: SlotGate,
     hasNext: boolean,
   ): Promise<boolean> {
-    const { config, engine, model, state, fragments } = this.#ready();
+    const { config, engine, gradients } = this.#ready();
     const startMs = performance.now();
-    const key = { seed: config.seed, step, slot };
     const batch = await this.#batchOf(step, slot);
     if (this.#closed) return false;
     // Its reads go on while the engine blocks this thread.
     if (hasNext) this.#beginAhead(step, slot + 1);
     const dataMilliseconds = performance.now() - startMs;
-    const leaf = fragments.leaf();
-    const device = { engine, model, parameters: state.parameters, onRestart: this.#onDeviceRestart };
-    const { lossSum, realTokens } = await gradientDespiteTrouble(device, batch, key, leaf);
-    const isUsable = this.#isFinite(leaf);
+    const gradient = await gradients.compute(batch, { seed: config.seed, step, slot });
+    const { lossSum, realTokens } = gradient;
     await this.#breathe();
-    if (!isUsable || this.#closed || !gate.settle()) {
-      fragments.release(leaf);
-      const reason = 'the gradient holds a value that is not finite';
-      if (!isUsable) this.#reply({ type: 'notFinite', step, slot, reason });
+    if (this.#closed || !gate.settle()) {
+      gradient.drop();
       return false;
     }
-    fragments.add(slot, leaf);
+    if (!gradient.keep()) {
+      const reason = 'the gradient holds a value that is not finite';
+      this.#reply({ type: 'notFinite', step, slot, reason });
+      return false;
+    }
+    // A reduction would wait for the slot after this one, if that is taken back while it is computed.
+    const waitsLong = performance.now() - startMs > config.network.heartbeatLimitMs * SHARE_OF_LIMIT;
+    if (!hasNext || !gate.isOpen || waitsLong) await gradients.bringHome();
+    this.#areOnDevice = gradients.areOnDevice;
     this.#reply({
       type: 'slotComputed',
       job,
       result: { slot, tokens: realTokens, lossSum },
-      fragments: fragments
-        .fragments()
-        .map((fragment) => ({ ...fragment, value: this.#memory.lend(fragment.value) })),
+      fragments: this.#lentFragments(),
+      areOnDevice: this.#areOnDevice,
       milliseconds: performance.now() - startMs,
       dataMilliseconds,
       engineBytes: engine.tf.memory().numBytes,
     });
     return true;
+  }
+
+  /** Whoever was told that sums are on the device is told that they are home, in any case. */
+  async #bringRestHome(): Promise<void> {
+    if (!this.#areOnDevice || this.#closed) return;
+    await this.#ready().gradients.bringHome();
+    this.#areOnDevice = false;
+    this.#reply({ type: 'fragmentsHome', fragments: this.#lentFragments() });
+  }
+
+  #lentFragments(): Lent<SharedFragment>[] {
+    const lend = (fragment: SharedFragment) => ({ ...fragment, value: this.#memory.lend(fragment.value) });
+    return this.#ready().gradients.fragments().map(lend);
   }
 
   #batchOf(step: number, slot: number): Promise<MicroBatch> {
@@ -367,14 +399,8 @@ export class ComputeThread {
     });
   }
 
-  #isFinite(gradient: Float32Array): boolean {
-    const { kernels, blockSums } = this.#ready();
-    kernels.sumOfSquares(gradient, blockSums, 0);
-    return blockSums.every(Number.isFinite);
-  }
-
   #apply({ step, tokens, learningRate, gradient }: Extract<ToCompute, { type: 'apply' }>): void {
-    const { config, kernels, model, state, fragments, blockDigests } = this.#ready();
+    const { config, kernels, model, state, blockDigests } = this.#ready();
     assert(this.#held?.step === step - 1, `step ${step} follows the one that is held`);
     const startMs = performance.now();
     // Until all of it is done the vectors are no step's.
@@ -387,7 +413,7 @@ export class ComputeThread {
     const { parameters, firstMoment, secondMoment } = state;
     const reduced = this.#memory.borrow(gradient.reduced);
     kernels.adamw({ parameters, gradient: reduced, firstMoment, secondMoment }, scalars, blockDigests);
-    fragments.clear();
+    this.#ready().gradients.clear();
     model.setParameters(parameters);
     const parametersDigest = combineDigests(blockDigests);
     this.#held = { step, parametersDigest };
@@ -396,7 +422,7 @@ export class ComputeThread {
 
   #skip(step: number): void {
     assert(this.#held?.step === step - 1, `step ${step} follows the one that is held`);
-    this.#ready().fragments.clear();
+    this.#ready().gradients.clear();
     const { parametersDigest } = this.#held;
     this.#held = { step, parametersDigest };
     this.#reply({ type: 'applied', step, parametersDigest, milliseconds: 0 });

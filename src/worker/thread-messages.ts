@@ -92,13 +92,17 @@ export type FromCompute =
       readonly type: 'slotComputed';
       readonly job: string;
       readonly result: SlotResult;
-      /** All fragments held, this slot's among them. */
+      /** All fragments held; this slot's among them, unless sums are still on the device. */
       readonly fragments: readonly Lent<SharedFragment>[];
+      /** Sums of settled slots are on the device: `fragmentsHome` follows at the latest with the end of the range. */
+      readonly areOnDevice: boolean;
       readonly milliseconds: number;
       readonly dataMilliseconds: number;
       /** Held by the engine's tensors. */
       readonly engineBytes: number;
     }
+  /** All sums of settled slots are in memory. */
+  | { readonly type: 'fragmentsHome'; readonly fragments: readonly Lent<SharedFragment>[] }
   /** Done with a job, or with as much of it as its gate let through. */
   | { readonly type: 'rangeEnded'; readonly job: string }
   | { readonly type: 'notFinite'; readonly step: number; readonly slot: number; readonly reason: string }

@@ -27,6 +27,8 @@ interface Report {
   /** By three rows of tables of 75 and 175: the first of all, the first of the last equals, the first of the least. */
   readonly predicted: readonly (readonly number[])[];
   readonly tilesAgree: boolean;
+  /** Lanes that exchange directly, and whether that gives the bits of the way through memory. */
+  readonly subgroups: { readonly lanes: number; readonly agree: boolean };
   /** What of a table's lookups is not as on the host, to the bit. */
   readonly tableDifferences: readonly string[];
   readonly leaked: number;
@@ -45,7 +47,7 @@ describe.skipIf(softwareVulkanLacks !== null)(`own kernels of engine webgpu${lac
       env: { ...process.env, ...softwareVulkan },
     });
     // Written by the child, whose fields are these.
-    const { report, extreme, predicted, tilesAgree, tableDifferences, leaked } = JSON.parse(
+    const { report, extreme, predicted, tilesAgree, subgroups, tableDifferences, leaked } = JSON.parse(
       stdout.trim().split('\n').at(-1)!,
     ) as Report;
 
@@ -60,6 +62,7 @@ describe.skipIf(softwareVulkanLacks !== null)(`own kernels of engine webgpu${lac
       [0, 160, 0],
     ]);
     expect(tilesAgree).toBe(true);
+    expect(subgroups).toEqual({ lanes: expect.toSatisfy((lanes) => lanes > 1), agree: true });
     expect(tableDifferences).toEqual([]);
     expect(leaked).toBe(0);
   });

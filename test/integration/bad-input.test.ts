@@ -102,6 +102,11 @@ describe('flags and configuration', () => {
       /data\.sequenceLength is 65: expected at most model\.maxPositions \(64\)/,
     ],
     ['an unknown engine', ['--engine', 'abacus'], /engine is "abacus".*tensorflow/],
+    [
+      'products in float16 on the CPU',
+      ['--engine', 'wasm', '--set', 'matmulPrecision=float16'],
+      /matmulPrecision is float16: engine wasm multiplies in float32 only; .*choose --engine webgpu/,
+    ],
     ['a wrong throttle', ['--throttle-worker', '5:10'], /--throttle-worker 5:10: there are only 1 workers/],
   ])('%s', async (_what, flags, message) => {
     expect(await complaintOf(train(...flags))).toMatch(message);

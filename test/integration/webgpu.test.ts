@@ -119,6 +119,16 @@ describe.skipIf(softwareVulkanLacks !== null)(`engine webgpu in a run${lacking}`
     expect(error.message).toMatch(/too little memory for step.microBatchSize 2; 1 fit here when tried/);
   });
 
+  it('refuses products in float16 on a device without it, in one line', { timeout: LIMIT_MS }, async () => {
+    const train = ['train', '--data', data, '--run', join(dir, 'float16'), ...SETTINGS];
+    const flags = ['--engine', 'webgpu', '--set', 'matmulPrecision=float16'];
+    const { code, stderr } = await runInProcess([...train, ...flags], { env: softwareVulkan });
+    expect(code).toBe(1);
+    expect(stderr).toMatch(
+      /CONFIG_INVALID: matmulPrecision is float16: SwiftShader.* lacks the feature shader-f16; leave it at float32/,
+    );
+  });
+
   it.each([
     ['7', /CONFIG_INVALID: --device 7: no such WebGPU adapter; this machine has: 0 SwiftShader/],
     ['all', /CONFIG_INVALID: --devices all: engine webgpu finds no graphics card here/],

@@ -90,7 +90,10 @@ fn quadOf_${array}(start: u32, quad: u32) -> vec4f {
       ...(hasMask ? ['weightMask'] : []),
     ],
     outputs,
-    sizes: ['batches', 'heads', 'queries', 'keys', 'biasOfBatch', 'biasOfQuery', 'scale: f32'],
+    sizes: [
+      ...['batches', 'firstBatch', 'heads', 'queries', 'keys', 'biasOfBatch', 'biasOfQuery', 'scale: f32'],
+      ...(hasMask ? ['skip_weightMask'] : []),
+    ],
     lanes: ROWS,
     code: `
 const E = ${headSize}u;
@@ -105,13 +108,15 @@ fn scoreOf(product: f32, batch: u32, query: u32, key: u32) -> f32 {
 }
 fn maskOf(batch: u32, head: u32, query: u32, key: u32) -> f32 {
   return ${
-    hasMask ? 'weightMask[((batch * sizes.heads + head) * sizes.queries + query) * sizes.keys + key]' : '1.0'
+    hasMask
+      ? 'weightMask[sizes.skip_weightMask + (((batch - sizes.firstBatch) * sizes.heads + head) * sizes.queries + query) * sizes.keys + key]'
+      : '1.0'
   };
 }
 fn run(lane: u32, group: u32) {
   let blocks = (sizes.${owned} + LANES - 1u) / LANES;
-  let batch = group / (blocks * sizes.heads);
-  if (batch >= sizes.batches) { return; }
+  if (group >= sizes.batches * sizes.heads * blocks) { return; }
+  let batch = sizes.firstBatch + group / (blocks * sizes.heads);
   let head = (group / blocks) % sizes.heads;
   let row = (group % blocks) * LANES + lane;
   // A lane without a row goes along with the last one, for all meet at the barriers.

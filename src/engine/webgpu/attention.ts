@@ -17,7 +17,7 @@ import {
   writeShader,
 } from './attention-tiles.ts';
 import type { FusedKernels } from './fused.ts';
-import type { Recorder, Shader } from './recorder.ts';
+import type { Operand, Recorder, Shader } from './recorder.ts';
 
 const writers = {
   forward: (variant) =>
@@ -127,8 +127,8 @@ type Tensors = Readonly<Record<string, TensorInfo | undefined>>;
 
 /** What every pass is told, from the operands' shapes. */
 function sizesOf({ query, key, keyBias, weightMask }: Tensors, attributes: Readonly<Record<string, number>>) {
-  const { batchSize: batches, heads, scale } = attributes as Record<'batchSize' | 'heads' | 'scale', number>;
-  const [queries, keys] = [query!.shape[0]! / batches, key!.shape[0]! / batches];
+  const { batchSize, heads, scale } = attributes as Record<'batchSize' | 'heads' | 'scale', number>;
+  const [queries, keys] = [query!.shape[0]! / batchSize, key!.shape[0]! / batchSize];
   const [biasBatches, , biasQueries] = keyBias?.shape ?? [1, 1, 1];
   const variant: AttentionVariant = {
     headSize: query!.shape[1]! / heads,
@@ -136,40 +136,55 @@ function sizesOf({ query, key, keyBias, weightMask }: Tensors, attributes: Reado
     hasMask: weightMask !== undefined,
   };
   const sizes = {
-    ...{ batches, heads, queries, keys, scale },
+    ...{ heads, queries, keys, scale },
     biasOfBatch: biasBatches === 1 ? 0 : biasQueries! * keys,
     biasOfQuery: biasQueries === 1 ? 0 : keys,
   };
-  const groups = (rows: number) => batches * heads * Math.ceil(rows / ROWS);
-  const additions = { ...(keyBias && { keyBias }), ...(weightMask && { weightMask }) };
-  return { variant, sizes, additions, queryGroups: groups(queries), keyGroups: groups(keys) };
+  const maskFloats = heads * queries * keys;
+  const mask = weightMask && { ...weightMask, shape: [batchSize, maskFloats] };
+  return { variant, sizes, keyBias, mask, batchSize };
+}
+
+/** Runs a pass over all sequences, or as many at a time as the mask allows of which a shader is given a part. */
+function runPass(
+  recorder: Recorder,
+  which: keyof typeof writers,
+  operands: Readonly<Record<string, Operand>>,
+  { variant, sizes, keyBias, mask, batchSize }: ReturnType<typeof sizesOf>,
+): void {
+  const shader = shaderFor(which, variant);
+  const rows = which === 'forward' || which === 'ofQuery' ? sizes.queries : sizes.keys;
+  const ranges = mask === undefined ? [{ first: 0, count: batchSize }] : recorder.rowRanges(mask);
+  for (const range of ranges) {
+    const { first: firstBatch, count: batches } = range;
+    const groups = batches * sizes.heads * Math.ceil(rows / ROWS);
+    const additions = { ...(keyBias && { keyBias }), ...('tensor' in range && { weightMask: range }) };
+    recorder.run(shader, { ...operands, ...additions }, { ...sizes, firstBatch, batches }, groups);
+  }
 }
 
 export const attentionKernels: FusedKernels = {
   attention(recorder, inputs, attributes) {
     const { query, key, value } = inputs as Record<string, TensorInfo>;
-    const { variant, sizes, additions, queryGroups } = sizesOf(inputs, attributes);
+    const pass = sizesOf(inputs, attributes);
     const context = recorder.create(query!.shape);
-    const logSum = recorder.create([query!.shape[0]!, sizes.heads]);
-    const operands = { query: query!, key: key!, value: value!, context, logSum, ...additions };
-    recorder.run(shaderFor('forward', variant), operands, sizes, queryGroups);
+    const logSum = recorder.create([query!.shape[0]!, pass.sizes.heads]);
+    runPass(recorder, 'forward', { query: query!, key: key!, value: value!, context, logSum }, pass);
     // The gradient reads rows as they lie too.
     return [context, ...[query!, key!, value!].map((rows) => recorder.share(rows)), logSum];
   },
 
   attentionGradient(recorder, inputs, attributes) {
     const { dContext, context, query, key, value, weights: logSum } = inputs as Record<string, TensorInfo>;
-    const { variant, sizes, additions, queryGroups, keyGroups } = sizesOf(inputs, attributes);
-    const along = alongWeights(recorder, dContext!, context!, sizes.heads);
+    const pass = sizesOf(inputs, attributes);
+    const along = alongWeights(recorder, dContext!, context!, pass.sizes.heads);
     const results = { dQuery: recorder.create(query!.shape), dKey: recorder.create(key!.shape) };
     const dValue = recorder.create(value!.shape);
     const operands = {
       ...{ dContext: dContext!, query: query!, key: key!, value: value!, logSum: logSum!, along },
-      ...{ ...results, dValue, ...additions },
+      ...{ ...results, dValue },
     };
-    recorder.run(shaderFor('ofQuery', variant), operands, sizes, queryGroups);
-    recorder.run(shaderFor('ofKey', variant), operands, sizes, keyGroups);
-    recorder.run(shaderFor('ofValue', variant), operands, sizes, keyGroups);
+    for (const which of ['ofQuery', 'ofKey', 'ofValue'] as const) runPass(recorder, which, operands, pass);
     recorder.release(along);
     return [results.dQuery, results.dKey, dValue];
   },

@@ -3,18 +3,25 @@
  * size, each added in row order, then the blocks in order.
  */
 import type { TensorInfo } from '@tensorflow/tfjs';
-import type { Recorder, Shader } from './recorder.ts';
+import { type Recorder, type RowRange, rowsOf, type Shader } from './recorder.ts';
 
 const LANES = 64;
 const BLOCK_ROWS = 64;
 
+const SKIPS = ['skip_values', 'skip_factors'];
 /** Of each block of rows, `values` and its products with `factors`; one lane a column. */
 const BLOCKS = (['plain', 'withProducts'] as const).map(
   (kind): Shader => ({
     name: `column sums of blocks, ${kind}`,
     inputs: kind === 'plain' ? ['values'] : ['values', 'factors'],
     outputs: kind === 'plain' ? ['sums'] : ['sums', 'products'],
-    sizes: ['rows', 'columns', 'columnGroups'],
+    sizes: [
+      'rows',
+      'columns',
+      'columnGroups',
+      'firstBlock',
+      ...(kind === 'plain' ? SKIPS.slice(0, 1) : SKIPS),
+    ],
     lanes: LANES,
     code: `
 fn run(lane: u32, group: u32) {
@@ -25,12 +32,13 @@ fn run(lane: u32, group: u32) {
   var sum = 0.0;
   ${kind === 'plain' ? '' : 'var product = 0.0;'}
   for (var row = first; row < min(first + ${BLOCK_ROWS}u, sizes.rows); row++) {
-    let value = values[row * sizes.columns + column];
+    let value = values[sizes.skip_values + row * sizes.columns + column];
     sum += value;
-    ${kind === 'plain' ? '' : 'product += value * factors[row * sizes.columns + column];'}
+    ${kind === 'plain' ? '' : 'product += value * factors[sizes.skip_factors + row * sizes.columns + column];'}
   }
-  sums[block * sizes.columns + column] = sum;
-  ${kind === 'plain' ? '' : 'products[block * sizes.columns + column] = product;'}
+  let at = (sizes.firstBlock + block) * sizes.columns + column;
+  sums[at] = sum;
+  ${kind === 'plain' ? '' : 'products[at] = product;'}
 }`,
   }),
 );
@@ -55,15 +63,27 @@ fn run(lane: u32, group: u32) {
 
 /** The sums of the columns of `values` [N, D], and with `factors` [N, D] those of the products, each [D]. */
 export function columnSums(recorder: Recorder, values: TensorInfo, factors?: TensorInfo): TensorInfo[] {
-  const [rows, columns] = values.shape as [number, number];
+  const columns = values.shape[1]!;
   const columnGroups = Math.ceil(columns / LANES);
-  const numBlocks = Math.ceil(rows / BLOCK_ROWS);
+  const ranges = recorder.rowRanges(values);
+  const blocksOf = ({ count }: RowRange) => Math.ceil(count / BLOCK_ROWS);
+  const numBlocks = ranges.reduce((sum, range) => sum + blocksOf(range), 0);
   const parts = (factors === undefined ? ['sums'] : ['sums', 'products']).map(() =>
     recorder.create([numBlocks, columns]),
   );
-  const operands = { values, sums: parts[0]!, ...(factors && { factors, products: parts[1]! }) };
-  const sizes = { rows, columns, columnGroups };
-  recorder.run(factors === undefined ? PLAIN : WITH_PRODUCTS, operands, sizes, numBlocks * columnGroups);
+  let firstBlock = 0;
+  for (const range of ranges) {
+    const products = factors && { factors: rowsOf(factors, range), products: parts[1]! };
+    const sizes = { rows: range.count, columns, columnGroups, firstBlock };
+    const operands = { values: range, sums: parts[0]!, ...products };
+    recorder.run(
+      factors === undefined ? PLAIN : WITH_PRODUCTS,
+      operands,
+      sizes,
+      blocksOf(range) * columnGroups,
+    );
+    firstBlock += blocksOf(range);
+  }
   return parts.map((part) => {
     const sums = recorder.create([columns]);
     recorder.run(WHOLE, { values: part, sums }, { rows: numBlocks, columns }, columnGroups);

@@ -7,7 +7,6 @@
  */
 import type { TensorInfo } from '@tensorflow/tfjs';
 import type { FusedKernels } from './fused.ts';
-import { MAX_OF_LANES, SUM_OF_LANES } from './lanes.ts';
 import { product } from './product.ts';
 import type { Recorder, RowRange, Shader } from './recorder.ts';
 
@@ -20,7 +19,8 @@ const STATISTICS: Shader = {
   outputs: ['statistics'],
   sizes: ['rows', 'columns', 'firstRow', 'firstColumn'],
   lanes: LANES,
-  code: `${MAX_OF_LANES}${SUM_OF_LANES}
+  reductions: ['maxOfLanes', 'sumOfLanes'],
+  code: `
 fn run(lane: u32, group: u32) {
   if (group >= sizes.rows) { return; }
   let start = group * sizes.columns;
@@ -58,7 +58,8 @@ const LOSS: Shader = {
   outputs: ['loss'],
   sizes: ['rows', 'firstRow'],
   lanes: LANES,
-  code: `${SUM_OF_LANES}
+  reductions: ['sumOfLanes'],
+  code: `
 fn run(lane: u32, group: u32) {
   var sum = 0.0;
   for (var row = lane; row < sizes.rows; row += LANES) {
@@ -86,50 +87,6 @@ fn run(lane: u32, group: u32) {
   let probability = exp(logits[at] - statistics[row * 3u]) / statistics[row * 3u + 1u];
   let label = u32(labels[sizes.firstRow + row]);
   logits[at] = probability - select(0.0, 1.0, sizes.firstColumn + column == label);
-}`,
-};
-
-/** The largest logit of each row and its place, beside those of the parts of the vocabulary before. */
-const ARG_MAX: Shader = {
-  name: 'most probable tokens',
-  inputs: ['logits'],
-  outputs: ['ids: i32', 'best'],
-  sizes: ['rows', 'columns', 'firstRow', 'firstColumn'],
-  lanes: LANES,
-  code: `
-var<workgroup> largest: array<f32, LANES>;
-var<workgroup> places: array<u32, LANES>;
-fn run(lane: u32, group: u32) {
-  if (group >= sizes.rows) { return; }
-  let start = group * sizes.columns;
-  var value = -3e38;
-  var place = 0u;
-  for (var column = lane; column < sizes.columns; column += LANES) {
-    let logit = logits[start + column];
-    if (logit > value) {
-      value = logit;
-      place = column;
-    }
-  }
-  largest[lane] = value;
-  places[lane] = place;
-  workgroupBarrier();
-  for (var half = LANES / 2u; half > 0u; half /= 2u) {
-    if (lane < half) {
-      let other = lane + half;
-      // The first of equals.
-      if (largest[other] > largest[lane] || (largest[other] == largest[lane] && places[other] < places[lane])) {
-        largest[lane] = largest[other];
-        places[lane] = places[other];
-      }
-    }
-    workgroupBarrier();
-  }
-  let row = sizes.firstRow + group;
-  if (lane == 0u && (sizes.firstColumn == 0u || largest[0] > best[row])) {
-    best[row] = largest[0];
-    ids[row] = i32(sizes.firstColumn + places[0]);
-  }
 }`,
 };
 
@@ -163,23 +120,6 @@ export const crossEntropyKernels: FusedKernels = {
       recorder.release(...logits, statistics);
     }
     return dRows === null || dTable === null ? [loss] : [loss, dRows, dTable];
-  },
-
-  argMaxRows(recorder, inputs, { rowsAtOnce }) {
-    const { rows, table } = inputs as Record<'rows' | 'table', TensorInfo>;
-    const numRows = rows.shape[0]!;
-    const [ids, best] = [recorder.create([numRows], 'int32'), recorder.create([numRows])];
-    for (let first = 0; first < numRows; first += rowsAtOnce!) {
-      const count = Math.min(rowsAtOnce!, numRows - first);
-      for (const part of recorder.rowRanges(table, count * 4)) {
-        const logits = product(recorder, { a: { tensor: rows, first, count }, b: part, transposeB: true });
-        const sizes = { rows: count, columns: part.count, firstRow: first, firstColumn: part.first };
-        recorder.run(ARG_MAX, { logits, ids, best }, sizes, count);
-        recorder.release(logits);
-      }
-    }
-    recorder.release(best);
-    return [ids];
   },
 };
 

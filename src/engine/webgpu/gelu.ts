@@ -4,7 +4,7 @@
  * outside, which keeps the relative precision of Phi far to the left.
  */
 import type { FusedKernels } from './fused.ts';
-import type { Shader } from './recorder.ts';
+import { rowsOf, type Shader } from './recorder.ts';
 
 const LANES = 64;
 
@@ -35,7 +35,7 @@ const GELU: Shader = {
   name: 'GELU',
   inputs: ['x'],
   outputs: ['value', 'slope'],
-  sizes: ['size'],
+  sizes: ['size', 'skip_x', 'skip_value', 'skip_slope'],
   lanes: LANES,
   code: `
 /** erfc of z >= 0. */
@@ -49,19 +49,22 @@ fn erfcOf(z: f32) -> f32 {
 fn run(lane: u32, group: u32) {
   let index = group * LANES + lane;
   if (index >= sizes.size) { return; }
-  let at = x[index];
+  let at = x[sizes.skip_x + index];
   let half = 0.5 * erfcOf(abs(at) * ${Math.SQRT1_2});
   let phi = select(half, 1.0 - half, at > 0.0);
-  value[index] = at * phi;
-  slope[index] = phi + at * exp(-0.5 * at * at) * ${1 / Math.sqrt(2 * Math.PI)};
+  value[sizes.skip_value + index] = at * phi;
+  slope[sizes.skip_slope + index] = phi + at * exp(-0.5 * at * at) * ${1 / Math.sqrt(2 * Math.PI)};
 }`,
 };
 
 export const geluKernels: FusedKernels = {
   gelu(recorder, { x }) {
-    const size = x!.shape.reduce((product, side) => product * side, 1);
     const [value, slope] = [recorder.create(x!.shape), recorder.create(x!.shape)];
-    recorder.run(GELU, { x: x!, value, slope }, { size }, Math.ceil(size / LANES));
+    for (const range of recorder.rowRanges(x!)) {
+      const size = range.count * x!.shape[1]!;
+      const operands = { x: range, value: rowsOf(value, range), slope: rowsOf(slope, range) };
+      recorder.run(GELU, operands, { size }, Math.ceil(size / LANES));
+    }
     return [value, slope];
   },
 };

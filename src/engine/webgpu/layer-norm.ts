@@ -5,7 +5,6 @@
 import type { TensorInfo } from '@tensorflow/tfjs';
 import { columnSums } from './column-sums.ts';
 import type { FusedKernels } from './fused.ts';
-import { SUM_OF_LANES } from './lanes.ts';
 import type { Shader } from './recorder.ts';
 
 const LANES = 64;
@@ -16,7 +15,8 @@ const forward = (second: boolean): Shader => ({
   outputs: ['value', 'unit', 'scale'],
   sizes: ['rows', 'columns', 'epsilon: f32'],
   lanes: LANES,
-  code: `${SUM_OF_LANES}
+  reductions: ['sumOfLanes'],
+  code: `
 fn run(lane: u32, group: u32) {
   if (group >= sizes.rows) { return; }
   let start = group * sizes.columns;
@@ -52,7 +52,8 @@ const BACKWARD: Shader = {
   outputs: ['dx'],
   sizes: ['rows', 'columns'],
   lanes: LANES,
-  code: `${SUM_OF_LANES}
+  reductions: ['sumOfLanes'],
+  code: `
 fn run(lane: u32, group: u32) {
   if (group >= sizes.rows) { return; }
   let start = group * sizes.columns;

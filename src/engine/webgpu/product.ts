@@ -8,7 +8,7 @@
  * added in order.
  */
 import type { TensorInfo } from '@tensorflow/tfjs';
-import { type Operand, type Recorder, type Shader, shapeOf } from './recorder.ts';
+import { type Operand, type Recorder, rowsOf, type Shader, shapeOf } from './recorder.ts';
 
 /** How a product is cut up. A lane computes `block` x `block`, in groups of four. */
 interface Tile {
@@ -34,7 +34,7 @@ export interface Product {
   readonly b: Operand;
   readonly transposeA?: boolean;
   readonly transposeB?: boolean;
-  /** [N], added to every row. */
+  /** [N], added to every row; not with `transposeA`. */
   readonly bias?: TensorInfo;
   /** Written to instead of a new tensor. */
   readonly into?: Operand;
@@ -44,8 +44,26 @@ export interface Product {
   readonly tile?: keyof typeof TILES;
 }
 
-/** The product, [M,N]: a new tensor, or the tensor written to. */
+/**
+ * The product, [M,N]: a new tensor, or the tensor written to. If `a` is more than a shader may be given it goes in ranges
+ * of its rows; so does what has as many rows, the result or, where `a` is transposed, `b`.
+ */
 export function product(recorder: Recorder, options: Product): TensorInfo {
+  const { a, b, transposeA = false, transposeB = false, into, accumulate = false } = options;
+  const columns = shapeOf(b)[transposeB ? 0 : 1];
+  const ranges = 'tensor' in a ? [a] : recorder.rowRanges(a, columns * 4);
+  if (ranges.length === 1) return wholeProduct(recorder, options);
+  const out = into ?? recorder.create([shapeOf(a)[transposeA ? 1 : 0], columns]);
+  ranges.forEach((range, index) => {
+    const part = transposeA
+      ? { b: rowsOf(b, range), into: out, accumulate: accumulate || index > 0 }
+      : { into: rowsOf(out, range) };
+    wholeProduct(recorder, { ...options, a: range, ...part });
+  });
+  return 'tensor' in out ? out.tensor : out;
+}
+
+function wholeProduct(recorder: Recorder, options: Product): TensorInfo {
   const { a, b, transposeA = false, transposeB = false, bias, into, accumulate = false } = options;
   const [rows, inner] = transposeA ? reversed(shapeOf(a)) : shapeOf(a);
   const columns = shapeOf(b)[transposeB ? 0 : 1];

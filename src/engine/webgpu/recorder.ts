@@ -13,6 +13,7 @@
 import type { TensorInfo } from '@tensorflow/tfjs';
 import type { WebGPUBackend } from '@tensorflow/tfjs-backend-webgpu';
 import { assert } from '../../base/index.ts';
+import { type Reduction, reductionCode } from './lanes.ts';
 
 export interface Shader {
   readonly name: string;
@@ -26,6 +27,8 @@ export interface Shader {
   readonly lanes: number;
   /** WGSL; declares `fn run(lane: u32, group: u32)`. */
   readonly code: string;
+  /** What it combines over a workgroup's lanes, by the names of lanes.ts. */
+  readonly reductions?: readonly Reduction[];
   /** Extensions of WGSL. */
   readonly enable?: readonly string[];
 }
@@ -41,6 +44,12 @@ export interface RowRange {
 }
 
 export type Operand = TensorInfo | RowRange;
+
+/** The same rows of another tensor or of a range in one. */
+export function rowsOf(operand: Operand, { first, count }: Pick<RowRange, 'first' | 'count'>): RowRange {
+  if ('tensor' in operand) return { tensor: operand.tensor, first: operand.first + first, count };
+  return { tensor: operand, first, count };
+}
 
 /** Of an operand of two dimensions. */
 export function shapeOf(operand: Operand): readonly [number, number] {
@@ -70,10 +79,15 @@ interface Backend {
 /** What a submission holds at most: the device begins early, and the host is not busy with submitting. */
 const DISPATCHES_PER_SUBMISSION = 32;
 
+/** The types know of no such feature yet. */
+export const SUBGROUPS_FEATURE = 'subgroups' as GPUFeatureName;
+
 export interface RecorderOptions {
   /** Fewer bytes of a buffer than the device lets a shader see, for tests. */
   readonly bindingBytesMax?: number | undefined;
   readonly halfProducts?: boolean | undefined;
+  /** Whether lanes of a subgroup exchange numbers, where the device has the feature; true if absent. Changes no bit. */
+  readonly subgroups?: boolean | undefined;
 }
 
 export class Recorder {
@@ -84,13 +98,19 @@ export class Recorder {
   /** Largest part of a buffer that a shader is given, in bytes. */
   readonly bindingBytesMax: number;
 
+  /** Lanes of the smallest subgroup that the device may choose, 1 without subgroups. */
+  readonly subgroupLanes: number;
+
   /** Whether operands of products are rounded to float16. */
   readonly halfProducts: boolean;
 
   constructor(backend: WebGPUBackend, options: RecorderOptions = {}) {
-    const { bindingBytesMax = Number.POSITIVE_INFINITY, halfProducts = false } = options;
+    const { bindingBytesMax = Number.POSITIVE_INFINITY, halfProducts = false, subgroups = true } = options;
     this.halfProducts = halfProducts;
     this.#backend = backend as unknown as Backend;
+    const { features, adapterInfo } = backend.device;
+    this.subgroupLanes =
+      subgroups && features.has(SUBGROUPS_FEATURE) ? (adapterInfo.subgroupMinSize ?? 1) : 1;
     const { maxStorageBufferBindingSize, maxBufferSize, minStorageBufferOffsetAlignment } =
       backend.device.limits;
     this.bindingBytesMax = Math.min(bindingBytesMax, maxStorageBufferBindingSize, maxBufferSize);
@@ -121,8 +141,9 @@ export class Recorder {
     const rowBytes = Math.max(numColumns * 4, rowBytesMax);
     // A range that begins between two places where a binding may begin is given what lies before it, too.
     const atOnce = Math.floor((this.bindingBytesMax - this.#alignment) / rowBytes);
-    if (numRows * rowBytes <= this.bindingBytesMax) return [{ tensor, first: 0, count: numRows }];
-    assert(atOnce > 0, `a row of ${numColumns} floats fits in ${this.bindingBytesMax} bytes`);
+    // Of a row that does not fit nothing is to be had; the device will say so.
+    const isWhole = numRows * rowBytes <= this.bindingBytesMax || atOnce < 1;
+    if (isWhole) return [{ tensor, first: 0, count: numRows }];
     return Array.from({ length: Math.ceil(numRows / atOnce) }, (_, index) => ({
       tensor,
       first: index * atOnce,
@@ -168,7 +189,10 @@ export class Recorder {
     const known = this.#pipelines.get(shader);
     if (known !== undefined) return known;
     const { device } = this.#backend;
-    const module = device.createShaderModule({ code: wgslOf(shader), label: shader.name });
+    const module = device.createShaderModule({
+      code: wgslOf(shader, this.subgroupLanes),
+      label: shader.name,
+    });
     const pipeline = device.createComputePipeline({
       compute: { module, entryPoint: 'main' },
       label: shader.name,
@@ -213,8 +237,15 @@ export class Recorder {
   }
 }
 
-/** The whole of a shader, with its bindings declared: arrays written, arrays read, numbers. */
-export function wgslOf({ inputs, outputs, sizes, lanes, code, enable = [] }: Shader): string {
+/**
+ * The whole of a shader, with its bindings declared: arrays written, arrays read, numbers.
+ * @param subgroupLanes of the smallest subgroup that the device may choose; 1 for a device without subgroups
+ */
+export function wgslOf(shader: Shader, subgroupLanes: number): string {
+  const { inputs, outputs, sizes, lanes, code, reductions = [] } = shader;
+  const exchanged = reductions.length === 0 ? 1 : Math.min(subgroupLanes, lanes);
+  const exchanges = exchanged > 1;
+  const enable = [...(shader.enable ?? []), ...(exchanges ? ['subgroups'] : [])];
   const declarations = [
     ...outputs.map((declared) => ['read_write', declared] as const),
     ...inputs.map((declared) => ['read', declared] as const),
@@ -228,13 +259,17 @@ ${declarations.join('\n')}
 struct Sizes { ${fields.join(' ')} }
 @group(0) @binding(${declarations.length}) var<uniform> sizes: Sizes;
 const LANES = ${lanes}u;
+${exchanges ? 'var<private> subgroupLane: u32;' : ''}
+${reductions.map((name) => reductionCode(name, exchanged)).join('')}
 ${code}
 @compute @workgroup_size(${lanes})
 fn main(
   @builtin(local_invocation_index) lane: u32,
   @builtin(workgroup_id) group: vec3u,
   @builtin(num_workgroups) groups: vec3u,
+  ${exchanges ? '@builtin(subgroup_invocation_id) placeInSubgroup: u32,' : ''}
 ) {
+  ${exchanges ? 'subgroupLane = placeInSubgroup;' : ''}
   run(lane, group.y * groups.x + group.x);
 }
 `;

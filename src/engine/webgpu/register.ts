@@ -1,6 +1,7 @@
 /** The webgpu engine's own kernels in tfjs's registry, under the names by which the model asks for them. */
 import type * as tfjs from '@tensorflow/tfjs';
 import { type FusedKernelKey, fusedKernelName } from '../../base/index.ts';
+import { addRowsKernels } from './add-rows.ts';
 import { attentionKernels } from './attention.ts';
 import type { WatchedBackend } from './backend.ts';
 import { crossEntropyKernels } from './cross-entropy.ts';
@@ -8,6 +9,7 @@ import type { FusedKernels } from './fused.ts';
 import { geluKernels } from './gelu.ts';
 import { layerNormKernels } from './layer-norm.ts';
 import { linearKernels } from './linear.ts';
+import { vocabularyHeadKernels } from './vocabulary-head.ts';
 
 const KERNELS: FusedKernels = {
   ...linearKernels,
@@ -15,6 +17,8 @@ const KERNELS: FusedKernels = {
   ...geluKernels,
   ...attentionKernels,
   ...crossEntropyKernels,
+  ...vocabularyHeadKernels,
+  ...addRowsKernels,
 };
 
 /** Registers the fused kernels, once in a process however often a device is started. */

@@ -16,33 +16,35 @@ import { readByCopy } from '../cpu.ts';
 import type { DeviceTrouble, EngineOptions, LoadedBackend } from '../engine.ts';
 import { probeAdapters } from '../probe.ts';
 import { type WatchedBackend, watchedBackend } from './backend.ts';
-import { registerLargeTables } from './large-tables.ts';
+import { addsAsTheHost, WebgpuSums } from './device-sums.ts';
+import { registerLargeMatrices } from './large-matrices.ts';
 import { registerOrderedProduct } from './ordered-product.ts';
-import type { RecorderOptions } from './recorder.ts';
+import { type RecorderOptions, SUBGROUPS_FEATURE } from './recorder.ts';
 import { registerFusedKernels } from './register.ts';
 
 const require = createRequire(import.meta.url);
 export const WEBGPU_PACKAGE = '@tensorflow/tfjs-backend-webgpu';
 
-/** Used where an adapter has them: to time kernels on the device. */
-const WANTED_FEATURES: readonly GPUFeatureName[] = ['timestamp-query'];
+/** Used where an adapter has them: to time kernels on the device, and for reductions. */
+const WANTED_FEATURES: readonly GPUFeatureName[] = ['timestamp-query', SUBGROUPS_FEATURE];
 const HALF_FEATURE: GPUFeatureName = 'shader-f16';
 
 /** Throws CONFIG_INVALID for a device that does not exist, ENGINE_UNAVAILABLE where there is none at all. */
 export async function loadWebgpu({
   device,
   bindingBytesMax,
-  halfProducts = false,
+  matmulPrecision = 'float32',
 }: EngineOptions): Promise<LoadedBackend> {
   const { adapters, version, reason } = await probeAdapters();
   if (reason !== null)
     throw new LockstepError('ENGINE_UNAVAILABLE', `engine webgpu: ${reason}; ${ADAPTER_REMEDY}`);
   const adapter = chooseAdapter(adapters, device ?? null);
+  const halfProducts = matmulPrecision === 'float16';
   if (halfProducts && !adapter.features.includes(HALF_FEATURE)) {
     throw new LockstepError(
       'CONFIG_INVALID',
-      `${adapter.name} computes no float16: it lacks the feature ${HALF_FEATURE}; leave products in float32`,
-      { context: { device: adapter.name } },
+      `matmulPrecision is ${matmulPrecision}: ${adapter.name} lacks the feature ${HALF_FEATURE}; leave it at float32, or choose another device`,
+      { context: { field: 'matmulPrecision', value: matmulPrecision, device: adapter.name } },
     );
   }
   const { create, globals } = await import('webgpu');
@@ -54,7 +56,7 @@ export async function loadWebgpu({
   const { WebGPUBackend, webgpu_util } = require(WEBGPU_PACKAGE) as typeof webgpuPackage;
   registerOrderedProduct(tf, webgpu_util.MatMulProgramType.MatMulPackedProgram);
   registerFusedKernels(tf);
-  registerLargeTables(tf);
+  registerLargeMatrices(tf);
   const Backend = watchedBackend(WebGPUBackend, { bindingBytesMax, halfProducts });
   let backend: WatchedBackend;
   const start = async () => {
@@ -80,6 +82,10 @@ export async function loadWebgpu({
       : [],
     readInto: readByCopy,
     readsBeside: true,
+    deviceSums: async () => {
+      const sums = new WebgpuSums(tf, () => backend);
+      return (await addsAsTheHost(tf, sums)) ? sums : null;
+    },
     tensorBytesMax: adapter.tensorBytesMax,
     troubleOf: (error) => backend.trouble ?? allocationTrouble(error),
     restart: start,

@@ -8,11 +8,16 @@ const { attention } = await import(`${source}/model/attention.js`);
 const { argMaxTokens, crossEntropySum, crossEntropySumOnly } = await import(
   `${source}/model/cross-entropy.js`
 );
+const { crossEntropyKernels } = await import(`${source}/engine/webgpu/cross-entropy.js`);
+const { layerNormKernels } = await import(`${source}/engine/webgpu/layer-norm.js`);
 const { product, TILES } = await import(`${source}/engine/webgpu/product.js`);
+const { vocabularyHeadKernels } = await import(`${source}/engine/webgpu/vocabulary-head.js`);
+const { Recorder } = await import(`${source}/engine/webgpu/recorder.js`);
+const { differentiable, gradients } = await import(`${source}/model/differentiable.js`);
 const { gelu, layerNorm, linear } = await import(`${source}/model/layers.js`);
 
 // Of a table of 75 x 6 floats a shader is given a part at a time, of one of 37 x 6 all.
-const { tf } = await loadEngine('webgpu', { threads: 1, bindingBytesMax: 1024 });
+const { tf } = await loadEngine('webgpu', { threads: 1, bindingBytesMax: 1280 });
 
 const sizeOf = (shape) => shape.reduce((product, side) => product * side, 1);
 const values = (shape, substream, scale = 1) => {
@@ -125,13 +130,27 @@ const cases = [
   crossEntropyCase('cross entropy in both', [3, 6, 75], 1),
 ];
 
+const differentiatedByTfjs = (form, inputs, weight) =>
+  tf.grads((...xs) => tf.sum(tf.mul(form(...xs), weight)))(inputs);
+
+function differentiatedByTape(form, inputs, weight) {
+  const weightedSum = (x) =>
+    differentiable(
+      tf,
+      [x],
+      () => ({ value: tf.sum(tf.mul(x, weight)), saved: [] }),
+      (dy) => [tf.mul(dy, weight)],
+    );
+  return gradients(tf, () => weightedSum(form(...inputs)), inputs).gradients;
+}
+
 /** Value and gradients under one random output gradient. */
-async function run({ shapes, scale }, form) {
+async function run({ shapes, scale }, form, differentiated) {
   const inputs = shapes.map((shape, index) => tf.tensor(values(shape, index, scale), shape));
   const results = tf.tidy(() => {
     const value = form(...inputs);
     const weight = tf.tensor(values(value.shape, 77), value.shape);
-    return [value, ...tf.grads((...xs) => tf.sum(tf.mul(form(...xs), weight)))(inputs)];
+    return [value, ...differentiated(form, inputs, weight)];
   });
   const read = await Promise.all(results.map((tensor) => tensor.data()));
   tf.dispose([inputs, results]);
@@ -154,15 +173,15 @@ const sameBits = (left, right) => left.every((array, i) => bytesOf(array).equals
 
 await tf.setBackend('cpu');
 const expected = [];
-for (const one of cases) expected.push(await run(one, one.plain));
+for (const one of cases) expected.push(await run(one, one.plain, differentiatedByTfjs));
 await tf.setBackend('webgpu');
 const report = [];
 const liveBefore = tf.memory().numTensors;
 for (const [index, one] of cases.entries()) {
   const startMs = performance.now();
-  const first = await run(one, one.ours);
+  const first = await run(one, one.ours, differentiatedByTape);
   const milliseconds = performance.now() - startMs;
-  const again = await run(one, one.ours);
+  const again = await run(one, one.ours, differentiatedByTape);
   report.push({
     name: one.name,
     milliseconds,
@@ -228,6 +247,33 @@ async function predictedTokens(numRows) {
 }
 const predicted = [await predictedTokens(75), await predictedTokens(175)];
 const tilesAgree = await productsByTile();
+/** Every kernel that combines numbers over lanes, by subgroups and by the workgroup's memory. */
+async function subgroupsAgree() {
+  const tensors = {
+    ...{ x: [5, 70], unit: [5, 70], dy: [5, 70], scale: [5, 1], weight: [70], bias: [70] },
+    ...{ rows: [5, 6], table: [175, 6] },
+  };
+  const inputs = Object.fromEntries(
+    Object.entries(tensors).map(([name, shape], index) => [name, tf.tensor(values(shape, index), shape)]),
+  );
+  inputs.labels = tf.tensor1d(Int32Array.of(3, 0, 174, 80, 3), 'int32');
+  const runs = [];
+  for (const subgroups of [true, false]) {
+    const recorder = new Recorder(tf.backend(), { subgroups, bindingBytesMax: 1280 });
+    const infos = [
+      ...layerNormKernels.layerNorm(recorder, inputs, { epsilon: 1e-5 }),
+      ...layerNormKernels.layerNormGradient(recorder, inputs, {}),
+      ...crossEntropyKernels.chunkedCrossEntropy(recorder, inputs, { rowsAtOnce: 4, gradients: 1 }),
+      ...vocabularyHeadKernels.argMaxRows(recorder, inputs, { rowsAtOnce: 4 }),
+    ];
+    const results = infos.map((info) => tf.engine().makeTensorFromTensorInfo(info));
+    runs.push(await Promise.all(results.map((tensor) => tensor.data())));
+    tf.dispose(results);
+  }
+  tf.dispose(inputs);
+  return sameBits(runs[0], runs[1]);
+}
+const subgroups = { lanes: tf.backend().recorder.subgroupLanes, agree: await subgroupsAgree() };
 const leaked = tf.memory().numTensors - liveBefore;
 console.log(
   JSON.stringify({
@@ -235,6 +281,7 @@ console.log(
     extreme: { sum, sumOnly },
     predicted,
     tilesAgree,
+    subgroups,
     tableDifferences: tables,
     leaked,
   }),

@@ -74,8 +74,14 @@ describe('fingerprintOf', () => {
 
   test('knows nothing of settings that are as they were before there was a choice', () => {
     expect(Object.keys(part())).not.toContain('gradientPrecision');
-    const [bfloat16, mixed] = [part({ gradientPrecision: 'bfloat16' }), part({ mixedEngines: true })];
-    expect(new Set([part(), bfloat16, mixed].map(fingerprintOf)).size).toBe(3);
+    expect(Object.keys(part())).not.toContain('matmulPrecision');
+    const changed = [
+      { gradientPrecision: 'bfloat16' },
+      { matmulPrecision: 'float16' },
+      { mixedEngines: true },
+    ] as const;
+    const parts = [part(), ...changed.map((change) => part(change))];
+    expect(new Set(parts.map(fingerprintOf)).size).toBe(parts.length);
   });
 
   test('leaves alone what does not: length of the run, checkpoints, network, name of the preset', () => {

@@ -110,6 +110,7 @@ describe('impossible values', () => {
     [{ network: { heartbeatLimitMs: 499 } }, 'network.heartbeatLimitMs is 499:'],
     [{ network: { pieceBytes: 16_385 } }, 'network.pieceBytes is 16385: must be a multiple of 16384'],
     [{ engine: 'cuda' }, 'engine is "cuda":'],
+    [{ matmulPrecision: 'bfloat16' }, 'matmulPrecision is "bfloat16":'],
     [{ model: null }, 'model is null:'],
     [{ model: 4 }, 'model is 4:'],
   ])('%o are refused with field and value', (values, message) => {

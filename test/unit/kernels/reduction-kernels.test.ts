@@ -18,24 +18,50 @@ function blocksOf(data: Float32Array): Float32Array[] {
   );
 }
 
-describe('flushInto', () => {
-  test.each(GRADIENT_PRECISIONS)('equals its twin in %s', (precision) => {
-    fc.assert(
-      fc.property(placements, ({ length, seed, ...options }) => {
-        const source = randomFloats(length, seed, options);
-        const target = emptyFloats(length, { ...options, offset: 3 - options.offset });
-        const expected = emptyFloats(length);
-        kernelsOf[precision].flushInto(target, source);
-        flushIntoTwin(expected, source, precision);
-        expect(firstDifference(target, expected)).toBeNull();
-      }),
-    );
-  });
+describe('addLeaf', () => {
+  test.each(GRADIENT_PRECISIONS)(
+    'flushes the leaf and adds the sums as their twins do, in %s',
+    (precision) => {
+      fc.assert(
+        fc.property(placements, fc.nat(3), ({ length, seed, ...options }, numSums) => {
+          const leaf = randomFloats(length, seed, options);
+          const sums = Array.from({ length: numSums }, (_, index) =>
+            randomFloats(length, seed + 1 + index, { ...options, offset: 3 - options.offset }),
+          );
+          const expected = emptyFloats(length);
+          flushIntoTwin(expected, leaf, precision);
+          const allFinite = expected.every(Number.isFinite);
+          for (const sum of sums) addFlushTwin(expected, expected.slice(), sum, precision);
+          expect(kernelsOf[precision].addLeaf(leaf, sums)).toBe(allFinite);
+          expect(firstDifference(leaf, expected)).toBeNull();
+        }),
+      );
+    },
+  );
 
-  test('writes nothing beside the target', () => {
+  test.each([
+    ['float32', Infinity, false],
+    ['float32', Number.NaN, false],
+    ['float32', -(2 ** 127), true],
+    ['bfloat16', Number.NaN, false],
+    ['bfloat16', 2 ** 128 * (1 - 2 ** -24), false],
+  ] as const)(
+    'in %s, %d anywhere in a leaf decides whether it is finite: %s',
+    (precision, value, allFinite) => {
+      for (const length of [1, 5, 16_385]) {
+        for (const place of [0, length - 1]) {
+          const leaf = new Float32Array(length);
+          leaf[place] = value;
+          expect(kernelsOf[precision].addLeaf(leaf, [])).toBe(allFinite);
+        }
+      }
+    },
+  );
+
+  test('says of the leaf alone whether it is finite, and writes nothing beside it', () => {
     const buffer = new Float32Array(12).fill(7);
-    kernels.flushInto(buffer.subarray(4, 7), new Float32Array(3));
-    expect([...buffer]).toEqual([7, 7, 7, 7, 0, 0, 0, 7, 7, 7, 7, 7]);
+    expect(kernels.addLeaf(buffer.subarray(4, 7), [new Float32Array(3).fill(Infinity)])).toBe(true);
+    expect([...buffer]).toEqual([7, 7, 7, 7, Infinity, Infinity, Infinity, 7, 7, 7, 7, 7]);
   });
 });
 
@@ -46,7 +72,7 @@ describe('rounding to bfloat16', () => {
   const floatsOf = (bits: Uint32Array) => new Float32Array(bits.slice().buffer);
   const expectRounded = (bits: Uint32Array, expected: Uint32Array): void => {
     const values = floatsOf(bits);
-    kernels.flushInto(values, values);
+    kernels.addLeaf(values, []);
     expect(firstDifference(values, floatsOf(expected))).toBeNull();
   };
 
@@ -78,7 +104,7 @@ describe('rounding to bfloat16', () => {
 
   test('makes a sum that is too large for it infinite, which the sum of squares shows', () => {
     const largest = new Float32Array(new Uint32Array([0x7f7fffff]).buffer);
-    kernels.flushInto(largest, largest);
+    expect(kernels.addLeaf(largest, [])).toBe(false);
     expect(largest[0]).toBe(Infinity);
     const sum = Float32Array.of(-(2 ** 127));
     kernels.addFlush(sum, sum, Float32Array.of(-(2 ** 127 * (1 - 2 ** -9))));

@@ -1,13 +1,13 @@
 /**
- * The backend's kernels for what the model does with the tied table besides products: looking rows up, taking some,
- * scaling its gradient. The backend binds whole buffers, and WebGPU promises bindings of 128 MiB only, less than
- * 50,265 x 768 floats; for a table beyond the device's limit these take its rows in ranges. Everything else
- * goes to the backend's own kernel.
+ * The backend's kernels for what the model does with matrices that a device may not bind whole, besides own kernels: rows
+ * of the tied table looked up or taken, its gradients scaled and added, activations multiplied by a mask or a slope. The backend
+ * binds whole buffers, and WebGPU promises bindings of 128 MiB only, less than 50,265 x 768 floats; beyond the
+ * device's limit these take rows in ranges. Everything else goes to the backend's own kernel.
  */
 import type * as tfjs from '@tensorflow/tfjs';
 import { assert } from '../../base/index.ts';
 import type { WatchedBackend } from './backend.ts';
-import type { Recorder, Shader } from './recorder.ts';
+import { type Recorder, rowsOf, type Shader } from './recorder.ts';
 
 type Tensor = tfjs.TensorInfo;
 type Inputs = Readonly<Record<string, Tensor>>;
@@ -61,6 +61,22 @@ fn run(lane: u32, group: u32) {
 }`,
 };
 
+const elementwise = (name: string, operator: string): Shader => ({
+  name: `range ${name} another`,
+  inputs: ['left', 'right'],
+  outputs: ['out'],
+  sizes: ['size', 'skip_left', 'skip_right', 'skip_out'],
+  lanes: LANES,
+  code: `
+fn run(lane: u32, group: u32) {
+  let index = group * LANES + lane;
+  if (index >= sizes.size) { return; }
+  out[sizes.skip_out + index] = left[sizes.skip_left + index] ${operator} right[sizes.skip_right + index];
+}`,
+});
+const PRODUCT = elementwise('times', '*');
+const SUM = elementwise('plus', '+');
+
 function isLarge(recorder: Recorder, { shape }: Tensor): boolean {
   return shape.length === 2 && shape[0]! * shape[1]! * 4 > recorder.bindingBytesMax;
 }
@@ -93,24 +109,41 @@ const slice: Replacement = (recorder, { x }, { begin, size }) => {
 };
 
 const multiply: Replacement = (recorder, { a, b }) => {
-  const [table, factor] = [a!, b!];
-  if (!isLarge(recorder, table) || factor.shape.length !== 0) return null;
-  const out = recorder.create(table.shape);
-  for (const range of recorder.rowRanges(table)) {
-    const size = range.count * table.shape[1]!;
-    recorder.run(SCALE, { table: range, factor, out: { ...range, tensor: out } }, { size }, groupsFor(size));
+  const [left, right] = [a!, b!];
+  if (right.shape.length > 0) return combined(recorder, PRODUCT, left, right);
+  if (!isLarge(recorder, left)) return null;
+  const out = recorder.create(left.shape);
+  for (const range of recorder.rowRanges(left)) {
+    const size = range.count * left.shape[1]!;
+    const operands = { table: range, factor: right, out: rowsOf(out, range) };
+    recorder.run(SCALE, operands, { size }, groupsFor(size));
   }
   return out;
 };
+
+/** tfjs adds up what several uses of a matrix give its gradient. */
+const add: Replacement = (recorder, { a, b }) => combined(recorder, SUM, a!, b!);
+
+function combined(recorder: Recorder, shader: Shader, left: Tensor, right: Tensor): Tensor | null {
+  if (!isLarge(recorder, left) || String(left.shape) !== String(right.shape)) return null;
+  const out = recorder.create(left.shape);
+  for (const range of recorder.rowRanges(left)) {
+    const size = range.count * left.shape[1]!;
+    const operands = { left: range, right: rowsOf(right, range), out: rowsOf(out, range) };
+    recorder.run(shader, operands, { size }, groupsFor(size));
+  }
+  return out;
+}
 
 const REPLACEMENTS: Readonly<Record<string, Replacement>> = {
   GatherV2: gather,
   Slice: slice,
   Multiply: multiply,
+  Add: add,
 };
 
 /** Call once, after the backend's package has been loaded. */
-export function registerLargeTables(tf: typeof tfjs): void {
+export function registerLargeMatrices(tf: typeof tfjs): void {
   for (const [name, replacement] of Object.entries(REPLACEMENTS)) {
     const config = tf.getKernel(name, 'webgpu');
     assert(config !== undefined, `the webgpu backend has no kernel ${name}`);
