@@ -5,7 +5,7 @@
  */
 import { performance } from 'node:perf_hooks';
 import { assert, messageOf } from '../base/index.ts';
-import { PRESETS } from '../config/index.ts';
+import { type GradientPrecision, PRESETS } from '../config/index.ts';
 import { createKernels, numBlocks } from '../kernels/index.ts';
 import { GradientMemory, type PeerFrame, PeerMemories, PeerReceiver, PeerSender } from '../net/index.ts';
 import { deriveKey, type MemberAddress, PROTOCOL_VERSION } from '../protocol/index.ts';
@@ -15,7 +15,7 @@ import { Reduction, type ReductionContext } from '../worker/index.ts';
 export const SLOTS_PER_RANK = 4;
 const CHECKED_ELEMENTS = 1000;
 /** Frames keep the digests they are given: all zero, and so all equal. */
-const IDLE_KERNELS = { sumTree() {}, digestBlocks() {} };
+const IDLE_KERNELS = { gradientPrecision: 'float32', sumTree() {} } as const;
 
 export type ToRank =
   | {
@@ -24,6 +24,7 @@ export type ToRank =
       readonly members: readonly MemberAddress[];
       /** Whether anything is added and digested, or the same frames travel for nothing. */
       readonly sums: boolean;
+      readonly precision: GradientPrecision;
     }
   | {
       readonly type: 'reduce';
@@ -54,7 +55,7 @@ interface Buffers {
 const say = (message: FromRank) => process.send?.(message);
 const fail = (reason: string) => say({ type: 'failed', reason });
 const key = deriveKey('benchmark', 'frame');
-const kernels = createKernels();
+let kernels = createKernels();
 const receiver = await PeerReceiver.bind('tcp://127.0.0.1:*', key);
 const memory = GradientMemory.create();
 const peerMemories = new PeerMemories(memory.address, fail);
@@ -70,6 +71,7 @@ let wakeReader = () => {};
 process.on('message', (message: ToRank) => {
   if (message.type === 'join') {
     ({ rank, members, sums } = message);
+    kernels = createKernels(message.precision);
     return;
   }
   reduce(message).catch((error: unknown) => fail(messageOf(error)));
@@ -174,9 +176,9 @@ function buffersFor(floats: number): Buffers {
   return made;
 }
 
-/** Multiples of 2^-10 between 0 and 1: their sums are exact, so that the order of adding cannot hide a fault. */
+/** Multiples of 1/16 below 1: sums of up to 16 are exact, in bfloat16 too, so that the order of adding cannot hide a fault. */
 function elementOf(owner: number, index: number): number {
-  return ((Math.imul(index + 1, 2_654_435_761) + owner * 77) >>> 22) / 1024;
+  return ((Math.imul(index + 1, 2_654_435_761) + owner * 0x7654321) >>> 28) / 16;
 }
 
 function isSum(reduced: Float32Array): boolean {

@@ -31,9 +31,10 @@ interface Iteration {
 
 /**
  * How gradients travel: through memory that the processes share, or through TCP sockets as between hosts.
- * The last is what sockets allow at best: the same frames, with nothing added up or digested.
+ * In bfloat16 half the bytes do, of sums that are rounded to it. The last is what sockets allow at best: the
+ * same frames, with nothing added up or digested.
  */
-const TRANSPORTS = ['memory', 'sockets', 'sockets, no sum'] as const;
+const TRANSPORTS = ['memory', 'sockets', 'sockets, bfloat16', 'sockets, no sum'] as const;
 export type Transport = (typeof TRANSPORTS)[number];
 
 export interface AllReduceOptions {
@@ -145,6 +146,7 @@ class RankFleet {
 
   static async start(numRanks: number, transport: Transport): Promise<RankFleet> {
     const sums = transport !== 'sockets, no sum';
+    const precision = transport === 'sockets, bfloat16' ? 'bfloat16' : 'float32';
     const ranks = Array.from({ length: numRanks }, () => fork(RANK_PROGRAM));
     try {
       const members: MemberAddress[] = [];
@@ -154,7 +156,8 @@ class RankFleet {
         const name = { incarnation: `rank-${rank}`, worker: `rank-${rank}` };
         members.push({ ...name, peerEndpoint, peerMemory: transport === 'memory' ? peerMemory : null });
       }
-      for (const [rank, child] of ranks.entries()) tell(child, { type: 'join', rank, members, sums });
+      for (const [rank, child] of ranks.entries())
+        tell(child, { type: 'join', rank, members, sums, precision });
       return new RankFleet(ranks);
     } catch (error) {
       for (const child of ranks) child.kill();

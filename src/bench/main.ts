@@ -8,7 +8,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import { LockstepError, messageOf } from '../base/index.ts';
 import type { PresetName } from '../config/index.ts';
 import { type AllReduceFigures, type AllReduceOptions, compareAllReduce } from './all-reduce.ts';
@@ -49,6 +49,9 @@ const STREAM_BYTES = 2 ** 28;
 const STREAM_ROUNDS = 5;
 const TOKENIZING_ROUNDS = 7;
 const GENERATION_ROUNDS = 15;
+
+const PARTS = ['training', 'all-reduce', 'checkpoints', 'tokenizing', 'generation'] as const;
+type Part = (typeof PARTS)[number];
 
 interface Plan {
   readonly workloads: readonly WorkloadOptions[];
@@ -118,11 +121,12 @@ const program = new Command('bench')
   .description("measure Lockstep beside PyTorch and Hugging Face's tokenizers on this machine")
   .option('--quick', 'about three minutes instead of fifteen, without base')
   .option('--scaling <file>', 'instead of measuring: what kept figures say of 1 to 1024 workers')
+  .addOption(new Option('--only <parts...>', 'some of the parts').choices(PARTS))
   .option('--json <file>', 'where the figures are kept (default: bench/results/DATE.json)')
-  .action(async (flags: { quick?: boolean; scaling?: string; json?: string }) => {
+  .action(async (flags: { quick?: boolean; scaling?: string; only?: Part[]; json?: string }) => {
     try {
       if (flags.scaling !== undefined) for (const line of await reportScaling(flags.scaling)) say(line);
-      else await bench(flags.quick === true, flags.json ?? null);
+      else await bench(flags.quick === true, flags.only ?? PARTS, flags.json ?? null);
     } catch (error) {
       const code = error instanceof LockstepError ? `${error.code}: ` : '';
       process.stderr.write(`bench: ${code}${messageOf(error)}\n`);
@@ -131,7 +135,7 @@ const program = new Command('bench')
   });
 await program.parseAsync();
 
-async function bench(quick: boolean, jsonFile: string | null): Promise<void> {
+async function bench(quick: boolean, parts: readonly Part[], jsonFile: string | null): Promise<void> {
   const plan = quick ? QUICK : FULL;
   const folder = await mkdtemp(join(tmpdir(), 'lockstep-bench-'));
   const onSignal = () => {
@@ -159,11 +163,11 @@ async function bench(quick: boolean, jsonFile: string | null): Promise<void> {
     };
     say(`Lockstep benchmark${quick ? ' (quick)' : ''}, ${findings.startedAt}, ${findings.machine}`);
     say(torch.available ? `peer: torch ${torch.version}` : `skipped: PyTorch: ${torch.reason}`);
-    await benchTraining(plan, findings, folder);
-    await benchAllReduce(plan, findings, folder);
-    await benchCheckpoints(plan, findings, folder);
-    await benchTokenizing(findings);
-    await benchGeneration(findings);
+    if (parts.includes('training')) await benchTraining(plan, findings, folder);
+    if (parts.includes('all-reduce')) await benchAllReduce(plan, findings, folder);
+    if (parts.includes('checkpoints')) await benchCheckpoints(plan, findings, folder);
+    if (parts.includes('tokenizing')) await benchTokenizing(findings);
+    if (parts.includes('generation')) await benchGeneration(findings);
     await keep(findings, jsonFile);
   } finally {
     process.off('SIGINT', onSignal).off('SIGTERM', onSignal);

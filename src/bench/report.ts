@@ -178,6 +178,7 @@ export function reportAllReduce(
   return [
     'all-reduce of float32: milliseconds of the slowest rank, cpu of all ranks together, GB/s = bytes / p50; ratio above 1: Lockstep is faster',
     "memory: as between workers of one host; sockets: TCP, as between hosts; gloo's are TCP. Lockstep's include cover check, digest and norm",
+    "bfloat16: sums are rounded to it and half the bytes travel (gradientPrecision); gloo's and all others' are float32",
     ...renderTable(
       [
         left('size'),

@@ -61,8 +61,8 @@ export interface StepTime {
   readonly messages: number;
 }
 
-/** An address and its envelope in the order to reduce, which goes to each member with all of them. */
-export const MEMBER_BYTES = 220;
+/** A slot's rank in the order to reduce, which goes to each member: MessagePack's most for 65,536 ranks. */
+const SLOT_OWNER_BYTES = 3;
 
 export function stepTime(constants: Constants, network: Network, topology: Topology): StepTime {
   const { slotMs, microBatches, commitMs, memberMs, updateMs } = constants;
@@ -87,7 +87,7 @@ export function stepTime(constants: Constants, network: Network, topology: Topol
           perHost: numHosts === 1 ? null : workersPerHost,
         }),
       ];
-  const ordersMs = numHosts === 1 ? 0 : (numWorkers ** 2 * MEMBER_BYTES) / network.bytesPerMs;
+  const ordersMs = numHosts === 1 ? 0 : (numWorkers * microBatches * SLOT_OWNER_BYTES) / network.bytesPerMs;
   const control = commitMs + numWorkers * memberMs + ordersMs + 2 * network.latencyMs;
   const exchangeMs = stages.reduce((sum, stage) => sum + stage.ms, 0);
   return {

@@ -69,6 +69,11 @@ export class AllReduce {
     return this.#phase;
   }
 
+  /** Whether the piece that begins there is this rank's to reduce. */
+  owns(offset: number): boolean {
+    return this.#sums.has(offset);
+  }
+
   /** The first piece whose result is not here, for saying whom this rank waits for; null when it has all. */
   get awaited(): Piece | null {
     const [offset] = this.#awaited;

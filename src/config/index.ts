@@ -10,6 +10,8 @@ export {
   ENGINE_NAMES,
   type EngineName,
   fingerprintOf,
+  GRADIENT_PRECISIONS,
+  type GradientPrecision,
   listDifferences,
   MATMUL_PRECISIONS,
   type MatmulPrecision,

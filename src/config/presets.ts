@@ -15,6 +15,7 @@ const COMMON = {
   seed: 1,
   engine: 'auto',
   mixedEngines: false,
+  gradientPrecision: 'float32',
   matmulPrecision: 'float32',
   objective: { kind: 'lplm', exitLayers: 'iid', detachCopies: true, goldRatio: 0.3 },
   start: null,

@@ -158,6 +158,9 @@ const networkSchema = z.strictObject({
     .refine((bytes) => bytes % 16_384 === 0, 'must be a multiple of 16384'),
 });
 
+export const GRADIENT_PRECISIONS = ['float32', 'bfloat16'] as const;
+export type GradientPrecision = (typeof GRADIENT_PRECISIONS)[number];
+
 export const runConfigSchema = z.strictObject({
   preset: z.enum(PRESET_NAMES),
   seed: z.int().min(0),
@@ -168,6 +171,11 @@ export const runConfigSchema = z.strictObject({
    * step that is repeated after a crash does not equal its record.
    */
   mixedEngines: z.boolean().default(false),
+  /**
+   * What gradients are summed in. `bfloat16` rounds each micro-batch's gradient and each sum of two to 8 significant
+   * bits, so that half the bytes travel between hosts: for a network that training waits for.
+   */
+  gradientPrecision: z.enum(GRADIENT_PRECISIONS).default('float32'),
   /**
    * What the operands of training's matrix products are rounded to; products and sums are float32 in any case.
    * `float16` needs engine webgpu and a card with the feature `shader-f16`.
@@ -211,6 +219,8 @@ export interface BitDeciding {
   readonly dataset: string;
   /** Absent where all workers compute alike. */
   readonly mixedEngines?: true;
+  /** Absent for float32. */
+  readonly gradientPrecision?: 'bfloat16';
   /** Absent where it is float32. */
   readonly matmulPrecision?: MatmulPrecision;
 }
@@ -218,10 +228,11 @@ export interface BitDeciding {
 export function bitDecidingPart(config: RunConfig, datasetSha256: string): BitDeciding {
   const { seed, engine, model, data, objective, start, step, optimizer } = config;
   const part = { seed, engine, model, data, objective, start, step, optimizer, dataset: datasetSha256 };
-  const { mixedEngines, matmulPrecision } = config;
+  const { mixedEngines, gradientPrecision, matmulPrecision } = config;
   return {
     ...part,
     ...(mixedEngines && { mixedEngines }),
+    ...(gradientPrecision !== 'float32' && { gradientPrecision }),
     ...(matmulPrecision !== 'float32' && { matmulPrecision }),
   };
 }

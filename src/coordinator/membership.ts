@@ -40,6 +40,7 @@ export function onHello(turn: Turn, message: Extract<WorkerMessage, { type: 'hel
     lastHeardMs: turn.state.nowMs,
     speed: null,
     parametersDigest: null,
+    membersTold: null,
     held: null,
     followsFrom: 0,
     isEntering: false,

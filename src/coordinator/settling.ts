@@ -128,14 +128,26 @@ export function startReduction(turn: Turn, ledger: Ledger, attempt: number): voi
     assert(rank !== undefined, `slot holder ${holder} is not a member`);
     return rank;
   });
-  const addresses = ranked.map(({ incarnation, worker, peerEndpoint, peerMemory }) => ({
+  tellMembers(turn, ranked);
+  for (const worker of ranked) say(turn, worker.incarnation, { type: 'reduce', slotOwners });
+}
+
+/**
+ * The addresses of all to each, once per generation: they are the same as long as it lasts. That none is
+ * lost is the links' affair, where a gap ends the incarnation; a coordinator started anew knows nobody.
+ */
+function tellMembers(turn: Turn, ranked: readonly WorkerRecord[]): void {
+  const { generation } = turn.state;
+  const members = ranked.map(({ incarnation, worker, peerEndpoint, peerMemory }) => ({
     incarnation,
     worker,
     peerEndpoint,
     peerMemory,
   }));
-  for (const worker of ranked) {
-    say(turn, worker.incarnation, { type: 'reduce', members: addresses, slotOwners });
+  for (const { incarnation, membersTold } of ranked) {
+    if (membersTold === generation) continue;
+    say(turn, incarnation, { type: 'members', members });
+    updateWorker(turn, incarnation, { membersTold: generation });
   }
 }
 

@@ -52,6 +52,8 @@ export interface WorkerRecord {
   readonly speed: number | null;
   /** Digest of the parameters it entered with. */
   readonly parametersDigest: string | null;
+  /** The generation whose members it was told last. */
+  readonly membersTold: number | null;
   /** What it had kept when it came back. */
   readonly held: HeldState | null;
   /** While it follows: it has the gradients of all steps after this one. */

@@ -13,13 +13,9 @@ export function numBlocks(length: number): number {
   return Math.ceil(length / BLOCK_FLOATS);
 }
 
-/** One digest of a whole vector from its blocks' digests, as 32 hex characters of SHA-256. */
+/** One digest of a whole vector from its blocks' digests (little-endian, as all that travels), as 32 hex characters of SHA-256. */
 export function combineDigests(blockDigests: BigUint64Array): string {
-  const bytes = new DataView(new ArrayBuffer(blockDigests.length * 8));
-  blockDigests.forEach((digest, block) => {
-    bytes.setBigUint64(block * 8, digest, true);
-  });
-  return createHash('sha256').update(new Uint8Array(bytes.buffer)).digest('hex').slice(0, 32);
+  return createHash('sha256').update(blockDigests).digest('hex').slice(0, 32);
 }
 
 /** Euclidean norm from the blocks' sums of squares, added in block order; not finite if any of them is not. */

@@ -1,4 +1,4 @@
 export { type AdamwMoment, type AdamwScalars, adamwScalars, powerOf } from './adamw-scalars.ts';
 export { BLOCK_FLOATS, combineDigests, globalNorm, numBlocks } from './blocks.ts';
 export { type AdamwVectors, createKernels, type Kernels } from './kernels.ts';
-export type { SumLeaf, SumMeasures, SumTree } from './sum-tree.ts';
+export type { RangeValues, SumLeaf, SumMeasures, SumTree } from './sum-tree.ts';

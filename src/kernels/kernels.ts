@@ -10,9 +10,10 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { assert, LockstepError, philoxBase, type RandomKey } from '../base/index.ts';
+import type { GradientPrecision } from '../config/index.ts';
 import type { AdamwScalars } from './adamw-scalars.ts';
 import { BLOCK_FLOATS, numBlocks } from './blocks.ts';
-import { lengthOf, type SumMeasures, type SumTree } from './sum-tree.ts';
+import { lengthOf, type RangeValues, type SumMeasures, type SumTree } from './sum-tree.ts';
 
 /** Staged at a time of each operand: 64 KiB, so that all four of AdamW stay in the second-level cache. */
 const PIECE_FLOATS = 16_384;
@@ -38,15 +39,23 @@ export interface AdamwVectors {
 
 /** Lengths must be equal where two vectors meet; a target may be an operand itself, but not overlap one in part. */
 export interface Kernels {
-  /** Copies a leaf of the reduction tree: each |x| < 2^-126, -0 too, becomes +0; all else keeps its bits. */
-  flushInto(target: Float32Array, source: Float32Array): void;
+  /** What leaves and nodes of the reduction tree are rounded to, to nearest even and after the flush. */
+  readonly gradientPrecision: GradientPrecision;
+  /**
+   * Takes in a leaf of the reduction tree with the sums that it completes, nearest first, in one pass:
+   * leaf = ((leaf + sums[0]) + sums[1]) ..., the leaf flushed and each addition as `addFlush`. Flushing makes each
+   * |x| < 2^-126, -0 too, +0. In float32 all else keeps its bits; in bfloat16 a NaN becomes 0x7fc00000, and what is too
+   * large for it infinite. Returns whether the leaf was all finite after that.
+   */
+  addLeaf(leaf: Float32Array, sums: readonly Float32Array[]): boolean;
   /** A node of the reduction tree: target = left + right with the same flush; any NaN becomes 0x7fc00000. */
   addFlush(target: Float32Array, left: Float32Array, right: Float32Array): void;
   /**
    * Writes the sum along `tree` to `target`, which may be a leaf's own memory, and takes the measures of it.
-   * Null where only the measures are wanted.
+   * Null where only the measures are wanted. Digests and sums of squares are those of the floats, packed or not;
+   * packing (a Uint16Array as target) is for what is rounded to bfloat16 and drops the lower half of all else.
    */
-  sumTree(tree: SumTree, target: Float32Array | null, measures: SumMeasures | null): void;
+  sumTree(tree: SumTree, target: RangeValues | null, measures: SumMeasures | null): void;
   /**
    * Digests the exact bits of each block of `data`, which starts at a block's first float, into
    * `blockDigests` from index `firstBlock` on.
@@ -70,8 +79,12 @@ export interface Kernels {
 /** What the module exports. Addresses and lengths in bytes. */
 interface KernelExports {
   readonly memory: { readonly buffer: ArrayBuffer };
-  flush(at: number, bytes: number): void;
+  flush(at: number, bytes: number): number;
   addFlush(left: number, right: number, bytes: number): void;
+  flushBfloat16(at: number, bytes: number): number;
+  addFlushBfloat16(left: number, right: number, bytes: number): void;
+  packBfloat16(at: number, bytes: number): void;
+  unpackBfloat16(from: number, to: number, bytes: number): void;
   digest(at: number, bytes: number, floats: number): bigint;
   sumOfSquares(at: number, bytes: number): number;
   measure(at: number, bytes: number, floats: number, sumAt: number): bigint;
@@ -86,11 +99,11 @@ declare const WebAssembly: {
 };
 
 /**
- * Kernels for the calling thread; each thread makes its own.
+ * Kernels for the calling thread; each thread makes its own. Those that add up gradients are told in what.
  * Throws DATA_MISSING when the module has not been built.
  */
-export function createKernels(): Kernels {
-  return new WasmKernels(instantiate());
+export function createKernels(gradientPrecision: GradientPrecision = 'float32'): Kernels {
+  return new WasmKernels(instantiate(), gradientPrecision);
 }
 
 function instantiate(): KernelExports {
@@ -109,27 +122,45 @@ function instantiate(): KernelExports {
 }
 
 class WasmKernels implements Kernels {
+  readonly gradientPrecision: GradientPrecision;
   readonly #wasm: KernelExports;
+  readonly #flush: KernelExports['flush'];
+  readonly #addFlush: KernelExports['addFlush'];
   readonly #floats: Float32Array;
+  /** The same memory, for packed ranges. */
+  readonly #halves: Uint16Array;
   readonly #result: Float64Array;
 
-  constructor(wasm: KernelExports) {
+  constructor(wasm: KernelExports, gradientPrecision: GradientPrecision) {
     assert(
       wasm.memory.buffer.byteLength === RESULT + PIECE_BYTES,
       'the staging memory of memory.wat holds all operands',
     );
+    this.gradientPrecision = gradientPrecision;
     this.#wasm = wasm;
+    const inFloat32 = gradientPrecision === 'float32';
+    this.#flush = inFloat32 ? wasm.flush : wasm.flushBfloat16;
+    this.#addFlush = inFloat32 ? wasm.addFlush : wasm.addFlushBfloat16;
+    this.#halves = new Uint16Array(wasm.memory.buffer);
     this.#floats = new Float32Array(wasm.memory.buffer);
     this.#result = new Float64Array(wasm.memory.buffer, RESULT, 1);
   }
 
-  flushInto(target: Float32Array, source: Float32Array): void {
-    assertOperands(target, source);
-    for (let begin = 0; begin < target.length; begin += PIECE_FLOATS) {
-      const floats = this.#load(FIRST, source, begin);
-      this.#wasm.flush(FIRST, roundUp(floats * 4, 16));
-      this.#store(FIRST, target, begin, floats);
+  addLeaf(leaf: Float32Array, sums: readonly Float32Array[]): boolean {
+    for (const sum of sums) assertOperands(leaf, sum);
+    let allFinite = 1;
+    for (let begin = 0; begin < leaf.length; begin += PIECE_FLOATS) {
+      const floats = this.#load(FIRST, leaf, begin);
+      this.#zeroTail(FIRST, floats);
+      const bytes = roundUp(floats * 4, 16);
+      allFinite &= this.#flush(FIRST, bytes);
+      for (const sum of sums) {
+        this.#load(SECOND, sum, begin);
+        this.#addFlush(FIRST, SECOND, bytes);
+      }
+      this.#store(FIRST, leaf, begin, floats);
     }
+    return allFinite === 1;
   }
 
   addFlush(target: Float32Array, left: Float32Array, right: Float32Array): void {
@@ -138,12 +169,12 @@ class WasmKernels implements Kernels {
     for (let begin = 0; begin < target.length; begin += PIECE_FLOATS) {
       const floats = this.#load(FIRST, left, begin);
       this.#load(SECOND, right, begin);
-      this.#wasm.addFlush(FIRST, SECOND, roundUp(floats * 4, 16));
+      this.#addFlush(FIRST, SECOND, roundUp(floats * 4, 16));
       this.#store(FIRST, target, begin, floats);
     }
   }
 
-  sumTree(tree: SumTree, target: Float32Array | null, measures: SumMeasures | null): void {
+  sumTree(tree: SumTree, target: RangeValues | null, measures: SumMeasures | null): void {
     const length = lengthOf(tree);
     for (let begin = 0; begin < length; begin += PIECE_FLOATS) {
       const floats = Math.min(PIECE_FLOATS, length - begin);
@@ -212,13 +243,26 @@ class WasmKernels implements Kernels {
   }
 
   /** Copies the piece of `source` that starts at `begin` to the staging memory; returns its length in floats. */
-  #load(at: number, source: Float32Array, begin: number): number {
+  #load(at: number, source: RangeValues, begin: number): number {
+    if (source instanceof Uint16Array) {
+      const packed = source.subarray(begin, begin + PIECE_FLOATS);
+      const packedAt = at + PIECE_BYTES / 2;
+      this.#halves.set(packed, packedAt / 2);
+      this.#wasm.unpackBfloat16(packedAt, at, roundUp(packed.byteLength, 16));
+      return packed.length;
+    }
     const piece = source.subarray(begin, begin + PIECE_FLOATS);
     this.#floats.set(piece, at / 4);
     return piece.length;
   }
 
-  #store(at: number, target: Float32Array, begin: number, floats: number): void {
+  /** What it stores from is gone afterwards if it was packed. */
+  #store(at: number, target: RangeValues, begin: number, floats: number): void {
+    if (target instanceof Uint16Array) {
+      this.#wasm.packBfloat16(at, roundUp(floats * 4, 32));
+      target.set(this.#halves.subarray(at / 2, at / 2 + floats), begin);
+      return;
+    }
     target.set(this.#floats.subarray(at / 4, at / 4 + floats), begin);
   }
 
@@ -241,7 +285,7 @@ class WasmKernels implements Kernels {
     assert(other < NUM_OPERANDS * PIECE_BYTES, 'the staging memory is as deep as the tree');
     this.#evaluate(tree.left, at, begin, floats);
     this.#evaluate(tree.right, other, begin, floats);
-    this.#wasm.addFlush(at, other, roundUp(floats * 4, 32));
+    this.#addFlush(at, other, roundUp(floats * 4, 32));
   }
 
   #measure(at: number, begin: number, floats: number, measures: SumMeasures): void {

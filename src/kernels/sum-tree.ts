@@ -3,11 +3,14 @@
  * all operands are read, digested, added up, and the result is measured and written where it belongs.
  */
 
+/** Floats, or their upper halves where the lower ones are zero: a range that was summed in bfloat16. */
+export type RangeValues = Float32Array | Uint16Array;
+
 /** A node is left + right, by the flushing addition of `addFlush`. All leaves are of one length. */
 export type SumTree = SumLeaf | SumNode;
 
 export interface SumLeaf {
-  readonly source: Float32Array;
+  readonly source: RangeValues;
   /** Takes the digests of the leaf's own blocks, from the first on; null where nobody asks. */
   readonly blockDigests: BigUint64Array | null;
 }

@@ -7,9 +7,9 @@
  * (pitfall 4): the logits of a row thus depend on T, the length that the whole batch is given.
  * Legend: B batch, T target slots, S source, D model; Q rows that still compute.
  */
-import type { Tensor, Tf } from './differentiable.ts';
+import { differentiable, type Tensor, type Tf } from './differentiable.ts';
 import { attentionSublayer, feedForwardSublayer, MASKED_SCORE, type Pass } from './encoder.ts';
-import { dropout, layerNorm, linear, repeatRows } from './layers.ts';
+import { addToSequences, dropout, layerNorm, linear, repeatRows } from './layers.ts';
 import type { DecoderLayerParameters, ParameterTree } from './parameters.ts';
 
 /** What the decoder reads of the encoder. */
@@ -35,28 +35,40 @@ export function decoderStart(
   mask_1D: Tensor,
   positions_TD: Tensor,
 ): Tensor {
-  const isFirst = new Float32Array(positions_TD.shape[0]!);
-  isFirst[0] = 1;
-  const first_T1 = tf.tensor(isFirst, [isFirst.length, 1]);
-  const tokens_TD = tf.add(tf.mul(first_T1, bos_1D), tf.mul(tf.sub(1, first_T1), mask_1D));
-  const start_TD = layerNorm(tf, [tf.add(tokens_TD, positions_TD)], tree.decoder.embeddingNorm);
+  const placed_TD = differentiable(
+    tf,
+    [bos_1D, mask_1D, positions_TD],
+    () => {
+      const isFirst = new Float32Array(positions_TD.shape[0]!);
+      isFirst[0] = 1;
+      const first_T1 = tf.tensor(isFirst, [isFirst.length, 1]);
+      const rest_T1 = tf.sub(1, first_T1) as Tensor;
+      const tokens_TD = tf.add(tf.mul(first_T1, bos_1D), tf.mul(rest_T1, mask_1D));
+      return { value: tf.add(tokens_TD, positions_TD), saved: [first_T1, rest_T1] };
+    },
+    (dy, [first_T1, rest_T1]) => [
+      tf.sum(tf.mul(dy, first_T1!), 0, true),
+      tf.sum(tf.mul(dy, rest_T1!), 0, true),
+      tf.clone(dy),
+    ],
+  );
+  const start_TD = layerNorm(tf, [placed_TD], tree.decoder.embeddingNorm);
   const start = repeatRows(tf, start_TD, batchSize);
   return dropout(tf, start, masks.embedding('decoder', start.shape));
 }
 
 /**
  * The state h^0 of slots that read tokens, [B*T, D].
- * @param tokens_BTD the tied table's rows of what each slot reads
+ * @param tokens_ND the tied table's rows of what each slot reads
  */
 export function causalStart(
   { tf, masks }: Pass,
   tree: ParameterTree<Tensor>,
-  tokens_BTD: Tensor,
+  tokens_ND: Tensor,
   positions_TD: Tensor,
 ): Tensor {
-  const [batchSize, targetLength, dModel] = tokens_BTD.shape as [number, number, number];
-  const embedded = tf.reshape(tf.add(tokens_BTD, positions_TD), [batchSize * targetLength, dModel]);
-  const start = layerNorm(tf, [embedded], tree.decoder.embeddingNorm);
+  const placed = addToSequences(tf, tokens_ND, positions_TD);
+  const start = layerNorm(tf, [placed], tree.decoder.embeddingNorm);
   return dropout(tf, start, masks.embedding('decoder', start.shape));
 }
 

@@ -6,6 +6,7 @@
  */
 import { assert, type RandomKey } from '../base/index.ts';
 import type { Tensor, Tf } from './differentiable.ts';
+import type { MaskMemory } from './mask-memory.ts';
 
 /** The port; the kernels room implements it. */
 export interface DropoutMasks {
@@ -58,12 +59,17 @@ export function dropoutSite(stack: StackName, layer: number | 'embedding', place
   return (STACKS.indexOf(stack) * LAYERS_MAX + row) * PLACES_MAX + PLACES.indexOf(place);
 }
 
-/** The masks of one micro-batch. The caller's `tf.tidy` disposes them. */
-export function dropoutFor(tf: Tf, source: DropoutMasks, key: SlotKey, rates: DropoutRates): Dropout {
+/** The masks of one micro-batch, in `memory`. The caller's `tf.tidy` disposes the tensors. */
+export function dropoutFor(
+  tf: Tf,
+  source: DropoutMasks,
+  memory: MaskMemory,
+  key: SlotKey,
+  rates: DropoutRates,
+): Dropout {
   const draw = (site: number, shape: readonly number[], rate: number): Tensor | null => {
     if (rate === 0) return null;
-    // Not reused: tfjs reads the array only when an operation first needs it.
-    const mask = new Float32Array(shape.reduce((size, side) => size * side, 1));
+    const mask = memory.take(shape.reduce((size, side) => size * side, 1));
     source.dropoutMask(mask, { ...key, stream: 'dropout', substream: site }, rate);
     return tf.tensor(mask, [...shape]);
   };

@@ -8,7 +8,7 @@ import type { ModelConfig } from '../config/index.ts';
 import { attention } from './attention.ts';
 import type { Tensor, Tf } from './differentiable.ts';
 import type { Dropout, StackName } from './dropout.ts';
-import { dropout, gelu, layerNorm, linear } from './layers.ts';
+import { addToSequences, dropout, gelu, layerNorm, linear } from './layers.ts';
 import type { Affine, AttentionParameters, ParameterTree } from './parameters.ts';
 
 /** What every function of a pass needs. */
@@ -95,13 +95,13 @@ export function feedForwardSublayer(
 export function encode(
   pass: Pass,
   tree: ParameterTree<Tensor>,
-  lookup_BSD: Tensor,
+  batchSize: number,
+  lookup_ND: Tensor,
   positions_SD: Tensor,
   keyBias: Tensor | null,
 ): Tensor {
   const { tf, masks } = pass;
-  const [batchSize, sourceLength, dModel] = lookup_BSD.shape as [number, number, number];
-  const embedded = tf.reshape(tf.add(lookup_BSD, positions_SD), [batchSize * sourceLength, dModel]);
+  const embedded = addToSequences(tf, lookup_ND, positions_SD);
   const normed = layerNorm(tf, [embedded], tree.encoder.embeddingNorm);
   let hidden_ND = dropout(tf, normed, masks.embedding('encoder', normed.shape));
   tree.encoder.layers.forEach((parameters, layer) => {

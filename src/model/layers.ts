@@ -112,6 +112,33 @@ export function dropout(tf: Tf, x: Tensor, mask: Tensor | null): Tensor {
   );
 }
 
+/** Adds the same rows [T, D] to those of each sequence, [B*T, D]. */
+export function addToSequences(tf: Tf, x_ND: Tensor, rows_TD: Tensor): Tensor {
+  const perSequence = [-1, ...rows_TD.shape];
+  return differentiable(
+    tf,
+    [x_ND, rows_TD],
+    () => ({ value: tf.reshape(tf.add(tf.reshape(x_ND, perSequence), rows_TD), x_ND.shape), saved: [] }),
+    (dy) => [tf.clone(dy), tf.sum(tf.reshape(dy, perSequence), 0)],
+  );
+}
+
+/** Of scalars. */
+export function mean(tf: Tf, terms: readonly Tensor[]): Tensor {
+  return differentiable(
+    tf,
+    terms,
+    () => ({
+      value: tf.mul(
+        terms.reduce((sum, term) => tf.add(sum, term)),
+        1 / terms.length,
+      ),
+      saved: [],
+    }),
+    (dy) => terms.map(() => tf.mul(dy, 1 / terms.length)),
+  );
+}
+
 /** Repeats a block of rows [T, D] for each of `count` sequences: [count * T, D]. */
 export function repeatRows(tf: Tf, x_TD: Tensor, count: number): Tensor {
   const [numRows, dModel] = x_TD.shape as [number, number];

@@ -19,6 +19,7 @@ import type { Tensor, Tf } from './differentiable.ts';
 import { noDropout, type SlotKey } from './dropout.ts';
 import { encode, type Pass, paddingBias } from './encoder.ts';
 import { drawExitLayers, type ExitPlan, planExits } from './exit-layers.ts';
+import { mean } from './layers.ts';
 import { Lookups, NO_ROW } from './lookups.ts';
 import { lplmLossSum } from './lplm.ts';
 import type { SourceBatch, SpecialIds } from './micro-batch.ts';
@@ -64,10 +65,7 @@ export function trainingLoss(
       return (used) => {
         const states = softStates(pass, used, start(pass, used), encoded(used), between);
         const losses = states.map((state) => lossOfRows(tf, state, used, batch, specialIds));
-        return tf.mul(
-          losses.reduce((sum, loss) => tf.add(sum, loss)),
-          1 / losses.length,
-        );
+        return mean(tf, losses);
       };
     }
     case 'autoregressive': {
@@ -161,10 +159,8 @@ function encodeSource(
   { lookup, positions_SD }: SourceInputs,
   { batchSize, sourceLength, sourceLengths }: SourceBatch,
 ): Encoded {
-  const { tf, model } = pass;
-  const keyBias = paddingBias(tf, sourceLengths, sourceLength);
-  const lookup_BSD = tf.reshape(lookup, [batchSize, sourceLength, model.dModel]);
-  return { batchSize, hidden: encode(pass, tree, lookup_BSD, positions_SD, keyBias), keyBias };
+  const keyBias = paddingBias(pass.tf, sourceLengths, sourceLength);
+  return { batchSize, hidden: encode(pass, tree, batchSize, lookup, positions_SD, keyBias), keyBias };
 }
 
 /** The decoder's inputs; the function returned makes the state h^0 of them. */
@@ -186,15 +182,14 @@ function lookUpCausal(
   { model, tables, specialIds }: Trained,
   lookups: Lookups,
   tree: ParameterTree<Tensor>,
-  { batchSize, targetLength, labels }: Omit<MicroBatch, 'realTokens'>,
+  { targetLength, labels }: Omit<MicroBatch, 'realTokens'>,
 ): Start {
   // Slot t reads token t-1; what a slot beyond the end reads is seen by nothing that counts.
   const ids = labels.map((_, row) => (row % targetLength === 0 ? specialIds.bos : labels[row - 1]!));
   const read = ids.map((id) => (id === specialIds.pad ? NO_ROW : id));
   const tokens = lookups.gather(tables.shared, tree.shared, ids, read);
   const positions_TD = lookUpPositions(model, tables, lookups, tree, targetLength);
-  return (pass, used) =>
-    causalStart(pass, used, pass.tf.reshape(tokens, [batchSize, targetLength, model.dModel]), positions_TD);
+  return (pass, used) => causalStart(pass, used, tokens, positions_TD);
 }
 
 function lookUpPositions(

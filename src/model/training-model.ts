@@ -11,13 +11,13 @@
 import { assert, LockstepError, layoutSize, type ParameterLayout } from '../base/index.ts';
 import type { ModelConfig, ObjectiveConfig } from '../config/index.ts';
 import type { MicroBatch } from '../data/index.ts';
-import type { Tensor, Tf } from './differentiable.ts';
+import { gradients, type Tensor, type Tf } from './differentiable.ts';
 import { type DropoutMasks, dropoutFor, type SlotKey } from './dropout.ts';
 import { Lookups } from './lookups.ts';
+import { MaskMemory } from './mask-memory.ts';
 import type { SpecialIds } from './micro-batch.ts';
 import { evaluationLoss, type Trained, trainingLoss } from './objectives.ts';
 import { type ParameterTree, parameterLayout, treeOf } from './parameters.ts';
-import { watchParameters } from './watched-parameters.ts';
 
 export interface TrainingModelOptions {
   readonly tf: Tf;
@@ -27,6 +27,8 @@ export interface TrainingModelOptions {
   readonly dropoutMasks: DropoutMasks;
   /** Copies a float32 tensor's values to `target`, the engine's shortest way. */
   readonly readInto: (tensor: Tensor, target: Float32Array) => Promise<void>;
+  /** Makes memory that an engine may read in place; arrays if absent. */
+  readonly allocate?: (floats: number) => Float32Array;
   /** Whether the engine reads values beside computing; false if absent. Changes no bit. */
   readonly readsBeside?: boolean;
 }
@@ -44,7 +46,10 @@ export interface DeviceGradientResult extends GradientResult {
 
 export interface TrainingModel {
   readonly layout: ParameterLayout;
-  /** Uploads parameters (layout order). `flat` may be shared memory and may change after the call. */
+  /**
+   * Takes parameters (layout order). `flat` may be shared memory. An engine reads it when it first needs to, or in place
+   * each time, so it keeps its values until the next call.
+   */
   setParameters(flat: Float32Array): void;
   /** Writes d(lossSum)/d(parameters) to `target`, every element. Throws NOT_FINITE on a loss that is not finite. */
   gradient(batch: MicroBatch, key: SlotKey, target: Float32Array): Promise<GradientResult>;
@@ -60,12 +65,11 @@ export interface TrainingModel {
 
 export function createTrainingModel(options: TrainingModelOptions): TrainingModel {
   const { tf, model, objective, specialIds, dropoutMasks, readInto, readsBeside = false } = options;
+  const { allocate = (floats: number) => new Float32Array(floats) } = options;
   const layout = parameterLayout(model);
   const size = layoutSize(layout);
   const trained: Trained = { tf, model, objective, specialIds, tables: treeOf(model, layout) };
-  const places = treeOf(model, [...layout.keys()]);
-  /** What the parameter tensors were made over: tfjs reads it only when an operation first needs them. */
-  const uploads = new Float32Array(size);
+  const masks = new MaskMemory(allocate);
   let leaves: Tensor[] = [];
 
   const uploaded = (): ParameterTree<Tensor> => {
@@ -73,27 +77,32 @@ export function createTrainingModel(options: TrainingModelOptions): TrainingMode
     return treeOf(model, leaves);
   };
 
-  /** Loss, gradients of the lookups, gradients of the parameters; null for what the loss does not reach. */
+  /**
+   * Loss, gradients of the lookups, gradients of the parameters; null for what the loss does not reach. `onGradient`
+   * hears of a parameter's gradient when it is whole, in the middle of the pass.
+   */
   const differentiated = (
     batch: MicroBatch,
     key: SlotKey,
     lookups: Lookups,
-    taken: ParameterTree<Tensor>,
+    onGradient: (place: number, gradient: Tensor) => void = () => {},
   ): (Tensor | null)[] =>
     tf.tidy(() => {
-      const pass = { tf, model, masks: dropoutFor(tf, dropoutMasks, key, model) };
-      const forward = trainingLoss(trained, pass, lookups, uploaded(), batch, key);
-      // Not `tf.valueAndGrads`, which refuses a parameter that the loss does not reach: a layer above
-      // every drawn exit.
-      const { value, grads } = tf
-        .engine()
-        .gradients(
-          () => forward(taken) as ReturnType<Tf['scalar']>,
-          [...lookups.tensors, ...leaves],
-          undefined,
-          true,
-        );
-      return [value, ...grads];
+      masks.reset();
+      const tree = uploaded();
+      const pass = { tf, model, masks: dropoutFor(tf, dropoutMasks, masks, key, model) };
+      const forward = trainingLoss(trained, pass, lookups, tree, batch, key);
+      const inputs = lookups.tensors;
+      const found = gradients(
+        tf,
+        () => forward(tree),
+        [...inputs, ...leaves],
+        (place, gradient) => {
+          if (place >= inputs.length) onGradient(place - inputs.length, gradient);
+        },
+      );
+      // Nulls pass through `tidy`, whose type does not say so.
+      return [found.value, ...found.gradients] as Tensor[];
     });
 
   return {
@@ -102,15 +111,13 @@ export function createTrainingModel(options: TrainingModelOptions): TrainingMode
     setParameters(flat) {
       assert(flat.length === size, `parameter vector of ${flat.length} floats, layout has ${size}`);
       tf.dispose(leaves);
-      uploads.set(flat);
       leaves = layout.map(({ shape, offset, size: length }) =>
-        tf.tensor(uploads.subarray(offset, offset + length), [...shape]),
+        tf.tensor(flat.subarray(offset, offset + length), [...shape]),
       );
     },
 
     async gradient(batch, key, target) {
       assert(target.length === size, `gradient of ${target.length} floats, layout has ${size}`);
-      const tree = uploaded();
       const { realTokens } = batch;
       if (realTokens === 0) {
         target.fill(0);
@@ -124,11 +131,10 @@ export function createTrainingModel(options: TrainingModelOptions): TrainingMode
         read.catch(() => {});
         reads.set(place, read);
       };
-      const watched = readsBeside ? watchParameters(tf, places, leaves, receive) : null;
       const lookups = new Lookups(tf);
       let tensors: (Tensor | null)[] = [];
       try {
-        tensors = differentiated(batch, key, lookups, watched?.tree ?? tree);
+        tensors = differentiated(batch, key, lookups, readsBeside ? receive : undefined);
         const grads = tensors.slice(tensors.length - layout.length);
         layout.forEach(({ offset, size: length }, place) => {
           const grad = grads[place];
@@ -145,22 +151,19 @@ export function createTrainingModel(options: TrainingModelOptions): TrainingMode
         return { lossSum, realTokens };
       } finally {
         for (const tensor of tensors) tensor?.dispose();
-        watched?.dispose();
         lookups.dispose();
       }
     },
 
     async gradientOnDevice(batch, key) {
-      const tree = uploaded();
       const { realTokens } = batch;
       if (realTokens === 0) return { lossSum: 0, realTokens, gradient: layout.map(() => null) };
       const lookups = new Lookups(tf);
       let tensors: (Tensor | null)[] = [];
       const gradient: (Tensor | null)[] = [];
       try {
-        tensors = differentiated(batch, key, lookups, tree);
-        // tfjs gives undefined for what the loss does not reach.
-        gradient.push(...tensors.splice(-layout.length).map((tensor) => tensor ?? null));
+        tensors = differentiated(batch, key, lookups);
+        gradient.push(...tensors.splice(-layout.length));
         const [loss, ...ofLookups] = tensors;
         lookups.addOnDevice(ofLookups, (table) => {
           const place = layout.indexOf(table);

@@ -9,7 +9,14 @@
  */
 import * as zmq from 'zeromq';
 import { LockstepError, messageOf } from '../base/index.ts';
-import { type FrameKey, type GradientHeader, gradientHeaderSchema, open, seal } from '../protocol/index.ts';
+import {
+  type FrameKey,
+  type GradientHeader,
+  gradientHeaderSchema,
+  open,
+  payloadBytesOf,
+  seal,
+} from '../protocol/index.ts';
 import { bindOrExplain } from './control.ts';
 
 /** Frames zeromq may hold per peer and side: enough to keep the wire busy, few enough for memory. */
@@ -23,8 +30,9 @@ export interface PeerFrame {
   readonly payload: Buffer | null;
 }
 
-interface Outgoing {
-  readonly header: () => GradientHeader;
+/** A frame to send; `payload` is null when it lies in memory, or for a header that speaks for itself. */
+export interface OutgoingFrame {
+  readonly header: GradientHeader;
   readonly payload: Uint8Array | null;
 }
 
@@ -65,7 +73,7 @@ export class PeerReceiver {
       if (!opened.ok) onRefused(opened.reason);
       else {
         const header = opened.value;
-        const bytes = header.length * 4;
+        const bytes = payloadBytesOf(header);
         if ((payload?.length ?? 0) !== (header.memoryAt === null ? bytes : 0)) {
           onRefused('payload has another length than its header says');
           continue;
@@ -87,7 +95,7 @@ export class PeerReceiver {
 export class PeerSender {
   readonly #socket: zmq.Push;
   readonly #key: FrameKey;
-  readonly #outbox: Outgoing[] = [];
+  readonly #outbox: (() => OutgoingFrame)[] = [];
   readonly #onFailure: (reason: string) => void;
   #writing = false;
   #closed = false;
@@ -116,12 +124,12 @@ export class PeerSender {
   }
 
   /**
-   * Queues a frame; `payload` is null when it lies in memory. `header` is called when its turn comes,
-   * so that digests are taken while frames before it travel. The queue is bounded by the attempt that the frames belong to.
+   * Queues a frame, which is made when its turn comes, so that digests are taken while frames before it
+   * travel. The queue is bounded by the attempt that the frames belong to.
    */
-  send(header: () => GradientHeader, payload: Uint8Array | null): void {
+  send(makeFrame: () => OutgoingFrame): void {
     if (this.#closed) return;
-    this.#outbox.push({ header, payload });
+    this.#outbox.push(makeFrame);
     if (!this.#writing) void this.#write();
   }
 
@@ -141,10 +149,10 @@ export class PeerSender {
     this.#writing = true;
     try {
       for (let next = this.#outbox.shift(); next !== undefined; next = this.#outbox.shift()) {
-        const header = next.header();
+        const { header, payload } = next();
         const sealed = seal(this.#key, header);
-        await this.#socket.send(next.payload === null ? sealed : [...sealed, next.payload]);
-        this.#sentBytes += header.length * 4;
+        await this.#socket.send(payload === null ? sealed : [...sealed, payload]);
+        this.#sentBytes += payloadBytesOf(header);
       }
     } catch (error) {
       if (!this.#closed) this.#onFailure(messageOf(error));

@@ -2,7 +2,7 @@
  * How messages look on the wire: `[body, seal]` for control and `[header, seal, payload]` for
  * gradients. The body is MessagePack; the seal is the first 16 bytes of its HMAC-SHA-256 (RFC 2104)
  * under a key derived from the cluster's token. A frame whose seal is wrong is dropped before
- * its body is unpacked. The payload is bare float32 covered by the CRC-32C in its sealed header:
+ * its body is unpacked. The payload is bare floats covered by the digest in its sealed header:
  * bulk between hosts that must be secret belongs in a private network.
  */
 import { createHmac, timingSafeEqual } from 'node:crypto';

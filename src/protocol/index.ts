@@ -14,6 +14,7 @@ export {
   type MemoryAddress,
   type PhaseTimes,
   PROTOCOL_VERSION,
+  payloadBytesOf,
   type Said,
   SEAL_HEADER,
   type SlotResult,

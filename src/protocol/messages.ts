@@ -6,9 +6,10 @@
  * are parsed here once, at the socket, and trusted inside. docs/PROTOCOL.md draws the exchanges.
  */
 import { z } from 'zod';
+import { GRADIENT_PRECISIONS } from '../config/index.ts';
 
 /** Raised whenever a message or a frame changes its meaning; unequal versions refuse each other. */
-export const PROTOCOL_VERSION = 4;
+export const PROTOCOL_VERSION = 5;
 
 const count = z.int().min(0);
 const identifier = z.string().min(1).max(128);
@@ -198,11 +199,17 @@ export const coordinatorMessageSchema = z.discriminatedUnion('type', [
   z.object({ ...envelope, type: z.literal('drain') }),
   /** The replica differs from the majority's: forget it and follow the run until another is sent. */
   z.object({ ...envelope, type: z.literal('quarantined'), reason }),
+  /** Who takes part in the reductions of this generation. Each who does is told before its first order to reduce in it. */
+  z.object({
+    ...envelope,
+    type: z.literal('members'),
+    /** In rank order. */
+    members: z.array(memberSchema).min(1).max(4096),
+  }),
+  /** Among the members of this generation. */
   z.object({
     ...envelope,
     type: z.literal('reduce'),
-    /** In rank order. */
-    members: z.array(memberSchema).min(1).max(4096),
     /** Rank that computed each slot. */
     slotOwners: z.array(count).min(1).max(65_536),
   }),
@@ -237,12 +244,19 @@ export const gradientHeaderSchema = z.object({
   /** Position within the flat vector and length, in floats. */
   offset: count,
   length: z.int().min(1),
-  /** Of the payload: its blocks' digests (kernels/digest.wat) combined; null where it never leaves the host's memory. */
+  /** How the floats of a payload are written: whole, or the upper halves of those that were summed in bfloat16. */
+  precision: z.enum(GRADIENT_PRECISIONS),
+  /** Of the floats: their blocks' digests (kernels/digest.wat) combined; null where it never leaves the host's memory. */
   digest: digest.nullable(),
   /** The byte of the sender's memory at which the payload lies; null when it follows the header. */
   memoryAt: count.nullable(),
 });
 export type GradientHeader = z.infer<typeof gradientHeaderSchema>;
+
+/** Bytes of the floats that a header speaks of, as they are written where they lie. */
+export function payloadBytesOf({ length, precision }: GradientHeader): number {
+  return length * (precision === 'bfloat16' ? 2 : 4);
+}
 
 /** The fields every message shares. */
 export interface Envelope {

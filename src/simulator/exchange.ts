@@ -6,14 +6,12 @@
 import { assert, type SlotRange, unreachable } from '../base/index.ts';
 import type { AllReduceEffect, AllReduceEvent, Operand } from '../collective/index.ts';
 import type { Kernels } from '../kernels/index.ts';
-import type { CoordinatorMessage } from '../protocol/index.ts';
+import type { ReduceOrder } from '../worker/index.ts';
 import type { Parts } from './parts.ts';
-
-export type Order = Extract<CoordinatorMessage, { type: 'reduce' }>;
 
 /** What travels between workers. */
 export interface Frame {
-  readonly order: Order;
+  readonly order: ReduceOrder;
   readonly rank: number;
   readonly type: 'fragment' | 'reduced';
   readonly node: SlotRange;
@@ -23,7 +21,7 @@ export interface Frame {
 }
 
 export interface ExchangeContext {
-  readonly order: Order;
+  readonly order: ReduceOrder;
   readonly rank: number;
   readonly kernels: Kernels;
   readonly reduced: Float32Array;
@@ -35,7 +33,7 @@ export interface ExchangeContext {
 }
 
 export class Exchange {
-  readonly order: Order;
+  readonly order: ReduceOrder;
   readonly #context: ExchangeContext;
   readonly #machine: ReturnType<Parts['reduce']>;
   readonly #frames = new Map<number, Float32Array>();

@@ -4,7 +4,8 @@
  * held, with nothing read behind it. An attempt that no frame reaches for too long is given up.
  */
 import { assert } from '../base/index.ts';
-import { Exchange, type Frame, type Order } from './exchange.ts';
+import type { ReduceOrder } from '../worker/index.ts';
+import { Exchange, type Frame } from './exchange.ts';
 import { type Oracle, SIZE } from './oracle.ts';
 import type { Parts } from './parts.ts';
 
@@ -49,7 +50,7 @@ export class GradientReader {
     return this.#held === null;
   }
 
-  begin(order: Order, fragments: ReadonlyMap<number, Float32Array>): void {
+  begin(order: ReduceOrder, fragments: ReadonlyMap<number, Float32Array>): void {
     const { oracle, reduce, send, onFinished, onFailed } = this.#context;
     const rank = order.members.findIndex(({ incarnation }) => incarnation === this.#name);
     assert(rank !== -1, `${this.#name} is a member of what it is to reduce`);
@@ -130,6 +131,6 @@ export class GradientReader {
 }
 
 /** Negative when `a` is an earlier attempt than `b`, 0 for the same one. */
-function comparePositions(a: Order, b: Order): number {
+function comparePositions(a: ReduceOrder, b: ReduceOrder): number {
   return a.step - b.step || a.generation - b.generation || a.attempt - b.attempt;
 }

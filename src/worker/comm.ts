@@ -29,6 +29,7 @@ import type {
   LifecycleEffect,
   LifecycleEvent,
   LifecycleState,
+  ReduceOrder,
   Update,
   UploadOrder,
 } from './lifecycle-state.ts';
@@ -78,10 +79,9 @@ interface Membership {
   readonly welcome: Welcome;
   readonly transfer: TransferTarget;
   readonly consumer: JobConsumer;
+  readonly kernels: Kernels;
   readonly pieceFloats: number;
 }
-
-type ReduceOrder = Extract<CoordinatorMessage, { type: 'reduce' }>;
 
 type Prepared = Omit<Extract<FromCompute, { type: 'prepared' }>, 'state'> & { readonly state: SharedState };
 
@@ -95,7 +95,6 @@ export class CommThread {
   readonly #options: CommOptions;
   readonly #ports: CommPorts;
   readonly #incarnation = randomUUID();
-  readonly #kernels: Kernels = createKernels();
   readonly #memory: GradientMemory;
   readonly #control: ControlClient<CoordinatorMessage>;
   readonly #links: GradientLinks;
@@ -390,6 +389,7 @@ export class CommThread {
     this.#membership = {
       welcome,
       consumer,
+      kernels: createKernels(config.gradientPrecision),
       pieceFloats: config.network.pieceBytes / 4,
       transfer: {
         pieceLimitMs: this.#deadlines.coordinatorLimitMs,
@@ -515,14 +515,14 @@ export class CommThread {
   }
 
   #beginReduction(order: ReduceOrder, fragments: readonly SharedFragment[]): void {
-    const { pieceFloats } = this.#member();
+    const { kernels, pieceFloats } = this.#member();
     const { generation, attempt, step } = order;
     const reduction = new Reduction({
       order,
       incarnation: this.#incarnation,
       state: this.#shared().state,
       fragments,
-      kernels: this.#kernels,
+      kernels,
       pieceFloats,
       memory: this.#memory,
       peerMemories: this.#links.peerMemories,

@@ -217,7 +217,7 @@ export class ComputeThread {
     const engine = await loadEngine(this.#engineName(config), {
       ...{ threads: ENGINE_THREADS, device, matmulPrecision: config.matmulPrecision },
     });
-    const kernels = createKernels();
+    const kernels = createKernels(config.gradientPrecision);
     const model = createTrainingModel({
       tf: engine.tf,
       model: config.model,
@@ -225,6 +225,7 @@ export class ComputeThread {
       specialIds: data.manifest.specialIds,
       dropoutMasks: kernels,
       readInto: engine.readInto,
+      allocate: (floats) => this.#memory.allocatePrivate(floats),
       readsBeside: engine.readsBeside,
     });
     requireFitting(engine, config, model.layout);
@@ -247,13 +248,13 @@ export class ComputeThread {
       kernels,
       state,
       gradients: new SlotGradients({
-        ...{ engine, model, kernels, parameters: state.parameters, microBatches },
+        ...{ engine, model, parameters: state.parameters, microBatches },
         onRestart: this.#onDeviceRestart,
         fragments: new FragmentStore(kernels, floats, microBatches, (length) =>
           this.#memory.allocate(length),
         ),
-        sums: await engine.deviceSums(),
-        blockSums: new Float64Array(numBlocks(floats)),
+        // They are sums in float32.
+        sums: config.gradientPrecision === 'float32' ? await engine.deviceSums() : null,
         batchOf: (key) => microBatch(replica.data, key, config.data, config.step),
       }),
       blockDigests: new BigUint64Array(numBlocks(floats)),
@@ -334,15 +335,17 @@ export class ComputeThread {
     if (hasNext) this.#beginAhead(step, slot + 1);
     const dataMilliseconds = performance.now() - startMs;
     const gradient = await gradients.compute(batch, { seed: config.seed, step, slot });
-    const { allFinite, lossSum, realTokens } = gradient;
+    const { lossSum, realTokens } = gradient;
     await this.#breathe();
-    if (!allFinite || this.#closed || !gate.settle()) {
+    if (this.#closed || !gate.settle()) {
       gradient.drop();
-      const reason = 'the gradient holds a value that is not finite';
-      if (!allFinite) this.#reply({ type: 'notFinite', step, slot, reason });
       return false;
     }
-    gradient.keep();
+    if (!gradient.keep()) {
+      const reason = 'the gradient holds a value that is not finite';
+      this.#reply({ type: 'notFinite', step, slot, reason });
+      return false;
+    }
     // A reduction would wait for the slot after this one, if that is taken back while it is computed.
     const waitsLong = performance.now() - startMs > config.network.heartbeatLimitMs * SHARE_OF_LIMIT;
     if (!hasNext || !gate.isOpen || waitsLong) await gradients.bringHome();

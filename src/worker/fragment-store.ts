@@ -42,25 +42,31 @@ export class FragmentStore {
     this.#free.push(leaf);
   }
 
-  /** Adds a slot's gradient in. A slot that is held already is an InvariantError. */
-  add(slot: number, leaf: Float32Array): void {
-    this.#kernels.flushInto(leaf, leaf);
-    this.addNode({ first: slot, count: 1 }, leaf);
+  /**
+   * Adds a slot's gradient in; false if that is not finite, and then what is held is of no use any more. A slot that is
+   * held already is an InvariantError.
+   */
+  add(slot: number, leaf: Float32Array): boolean {
+    return this.addNode({ first: slot, count: 1 }, leaf);
   }
 
-  /** Adds the sum of several slots in, in a buffer from `leaf`. */
-  addNode(node: SlotRange, value: Float32Array): void {
+  /** Likewise the sum of several slots, in a buffer from `leaf`. */
+  addNode(node: SlotRange, value: Float32Array): boolean {
     const added = this.#set.add(node);
     assert(added.accepted, added.accepted ? '' : added.error.message);
-    this.#values.set(node.first, value);
-    for (const { left, right } of added.merges) {
-      const sum = this.#values.get(left.first);
-      const other = this.#values.get(right.first);
-      assert(sum !== undefined && other !== undefined, 'both sides of a merge are held');
-      this.#kernels.addFlush(sum, sum, other);
-      this.#values.delete(right.first);
-      this.#free.push(other);
-    }
+    let { first } = node;
+    const sums = added.merges.map(({ left, right }) => {
+      const other = left.first === first ? right : left;
+      const sum = this.#values.get(other.first);
+      assert(sum !== undefined, 'both sides of a merge are held');
+      this.#values.delete(other.first);
+      first = left.first;
+      return sum;
+    });
+    const allFinite = this.#kernels.addLeaf(value, sums);
+    this.#values.set(first, value);
+    this.#free.push(...sums);
+    return allFinite;
   }
 
   fragments(): SharedFragment[] {

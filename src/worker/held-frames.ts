@@ -7,7 +7,14 @@
  * nothing in between is ever written.
  */
 import { assert } from '../base/index.ts';
-import { combineDigests, type Kernels, numBlocks, type SumLeaf, type SumTree } from '../kernels/index.ts';
+import {
+  combineDigests,
+  type Kernels,
+  numBlocks,
+  type RangeValues,
+  type SumLeaf,
+  type SumTree,
+} from '../kernels/index.ts';
 import type { GradientHeader } from '../protocol/index.ts';
 
 /** A range that came from a peer, and the digest that its header tells. */
@@ -19,8 +26,8 @@ interface ReceivedLeaf extends SumLeaf {
 
 interface HeldFrame {
   tree: SumTree;
-  /** Where a sum may be written; null in a peer's memory. */
-  readonly bytes: Float32Array | null;
+  /** Where a sum may be written, packed if the frame came so; null in a peer's memory. */
+  readonly bytes: RangeValues | null;
 }
 
 export class HeldFrames {
@@ -38,9 +45,9 @@ export class HeldFrames {
   }
 
   /** Takes in a frame of `from`: the payload that came with it, or floats in the sender's memory. Returns its id. */
-  take({ digest }: GradientHeader, payload: Buffer | Float32Array, from: string): number {
+  take({ digest, precision }: GradientHeader, payload: Buffer | Float32Array, from: string): number {
     const inMemory = payload instanceof Float32Array;
-    const source = inMemory ? payload : floatsOf(payload);
+    const source = inMemory ? payload : valuesOf(payload, precision);
     const id = this.#numTaken;
     this.#numTaken += 1;
     this.#held.set(id, { tree: leafOf(source, digest, from), bytes: inMemory ? null : source });
@@ -95,10 +102,11 @@ export function isReceived(tree: SumTree): tree is ReceivedLeaf {
   return 'digest' in tree;
 }
 
-/** A frame's floats in place; copied only where zeromq hands out a view that is not aligned. */
-function floatsOf(payload: Buffer): Float32Array {
-  if (payload.byteOffset % 4 === 0) {
-    return new Float32Array(payload.buffer, payload.byteOffset, payload.byteLength / 4);
-  }
-  return new Float32Array(payload.buffer.slice(payload.byteOffset, payload.byteOffset + payload.byteLength));
+/** A frame's values in place; copied only where zeromq hands out a view that is not aligned. */
+function valuesOf(payload: Buffer, precision: GradientHeader['precision']): RangeValues {
+  const isAligned = payload.byteOffset % 4 === 0;
+  const { buffer, byteOffset, byteLength } = isAligned ? payload : Uint8Array.from(payload);
+  return precision === 'bfloat16'
+    ? new Uint16Array(buffer, byteOffset, byteLength / 2)
+    : new Float32Array(buffer, byteOffset, byteLength / 4);
 }

@@ -1,7 +1,13 @@
 export type { DataPlace, EngineChoice } from './compute.ts';
 export { FragmentStore } from './fragment-store.ts';
 export { initialLifecycle, isDeaf, transition } from './lifecycle.ts';
-export type { LifecycleEffect, LifecycleEvent, LifecycleState, UploadOrder } from './lifecycle-state.ts';
+export type {
+  LifecycleEffect,
+  LifecycleEvent,
+  LifecycleState,
+  ReduceOrder,
+  UploadOrder,
+} from './lifecycle-state.ts';
 export { Reduction, type ReductionContext } from './reduction.ts';
 export { SlotGate } from './slot-gate.ts';
 export { takeSnapshot } from './state-transfer.ts';

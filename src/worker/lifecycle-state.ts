@@ -7,13 +7,17 @@ import type {
   CoordinatorMessage,
   HeldState,
   Job,
+  MemberAddress,
   Said,
   SlotResult,
   WorkerMessage,
 } from '../protocol/index.ts';
 
 export type Welcome = Extract<CoordinatorMessage, { type: 'welcome' }>;
-export type Reduce = Extract<CoordinatorMessage, { type: 'reduce' }>;
+/** An order to reduce, with the members of its generation in rank order. */
+export interface ReduceOrder extends Extract<CoordinatorMessage, { type: 'reduce' }> {
+  readonly members: readonly MemberAddress[];
+}
 
 export interface LifecycleSettings {
   readonly incarnation: string;
@@ -98,9 +102,11 @@ export interface TakingPart {
   /** A job is waited for. */
   readonly pulling: boolean;
   readonly jobs: ReadonlyMap<string, HeldJob>;
+  /** Who takes part in the reductions of a generation, as it was told last; null before the first. */
+  readonly members: { readonly generation: number; readonly inRankOrder: readonly MemberAddress[] } | null;
   readonly reduction: ReductionUnderWay | null;
   /** An order to reduce that came while the gradient of the step before is still in its place. */
-  readonly heldOrder: Reduce | null;
+  readonly heldOrder: ReduceOrder | null;
   /** A part of the state to upload as soon as the update of its step is applied. */
   readonly snapshot: UploadOrder | null;
 }
@@ -203,7 +209,7 @@ export type LifecycleEffect =
   | { readonly type: 'limitJob'; readonly id: string; readonly first: number }
   /** The compute thread forgets its fragments. */
   | { readonly type: 'discardFragments' }
-  | { readonly type: 'startReduction'; readonly order: Reduce }
+  | { readonly type: 'startReduction'; readonly order: ReduceOrder }
   | { readonly type: 'abortReduction' }
   /** The driver adds the times of the step before. */
   | { readonly type: 'vote'; readonly message: Omit<Extract<Said<WorkerMessage>, { type: 'vote' }>, 'times'> }

@@ -107,7 +107,7 @@ function onMessage(turn: Turn, message: CoordinatorMessage): void {
       else leave(turn);
       return;
     case 'enter':
-    case 'reduce':
+    case 'members':
     case 'skip':
       // The first of these makes a prepared worker take part.
       if (life.phase === 'prepared') onOrder(turn, beginTakingPart(message.generation), message);
@@ -117,6 +117,7 @@ function onMessage(turn: Turn, message: CoordinatorMessage): void {
     case 'denied':
     case 'takeBack':
     case 'quarantined':
+    case 'reduce':
     case 'abort':
     case 'commit':
     case 'snapshot':

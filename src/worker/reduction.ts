@@ -7,13 +7,7 @@
  * stay valid because nothing writes them again before every member has voted.
  */
 import { assert, messageOf, unreachable } from '../base/index.ts';
-import {
-  AllReduce,
-  type AllReduceEffect,
-  type AllReduceEvent,
-  type Operand,
-  planShards,
-} from '../collective/index.ts';
+import { AllReduce, type AllReduceEffect, type AllReduceEvent, type Operand } from '../collective/index.ts';
 import { BLOCK_FLOATS, combineDigests, numBlocks, type SumTree } from '../kernels/index.ts';
 import type { PeerFrame } from '../net/index.ts';
 import type { GradientHeader, MemberAddress } from '../protocol/index.ts';
@@ -36,7 +30,6 @@ export class Reduction {
   readonly #context: ReductionContext;
   readonly #machine: AllReduce;
   readonly #rank: number;
-  readonly #ownShard: { readonly first: number; readonly end: number };
   readonly #fragments: ReadonlyMap<number, SharedFragment>;
   readonly #frames: HeldFrames;
   readonly #outgoing: OutgoingFrames;
@@ -63,8 +56,6 @@ export class Reduction {
     this.#frames = new HeldFrames(context.kernels);
     this.#outgoing = new OutgoingFrames({ ...context, reduced: state.reduced }, this.#rank);
     this.#blockDigests = new BigUint64Array(numBlocks(state.reduced.length));
-    const shard = planShards(state.reduced.length, order.members.length)[this.#rank]!;
-    this.#ownShard = { first: shard.offset, end: shard.offset + shard.length };
   }
 
   get order(): ReductionContext['order'] {
@@ -224,7 +215,6 @@ export class Reduction {
   /** Writes the final value of a range into the reduced vector, and measures it. Ranges start at a block. */
   #finishPiece(tree: SumTree, offset: number, length: number): void {
     const { state, kernels } = this.#context;
-    const isOwn = offset >= this.#ownShard.first && offset < this.#ownShard.end;
     const firstBlock = offset / BLOCK_FLOATS;
     kernels.sumTree(
       // The digests of a range that arrived whole are those of the result.
@@ -236,7 +226,7 @@ export class Reduction {
     if (isReceived(tree)) tree.blockDigests.set(blockDigests);
     const damaged = damagedIn(tree);
     if (damaged !== null) this.#refuseDamaged(damaged);
-    else if (isOwn) this.#pieceDigests.set(offset, combineDigests(blockDigests));
+    else if (this.#machine.owns(offset)) this.#pieceDigests.set(offset, combineDigests(blockDigests));
   }
 
   #local(first: number): Float32Array {

@@ -6,7 +6,6 @@
 import { assert } from '../base/index.ts';
 import type { MicroBatch } from '../data/index.ts';
 import type { DeviceSums, Engine } from '../engine/index.ts';
-import type { Kernels } from '../kernels/index.ts';
 import type { GradientResult, SlotKey, TrainingModel } from '../model/index.ts';
 import { DeviceFragments, freeGradient } from './device-fragments.ts';
 import { type DeviceContext, gradientDespiteTrouble } from './device-trouble.ts';
@@ -16,21 +15,18 @@ import type { SharedFragment } from './thread-messages.ts';
 export interface SlotGradientsOptions extends Pick<DeviceContext, 'parameters' | 'onRestart'> {
   readonly engine: Pick<Engine, 'device' | 'restart' | 'troubleOf' | 'readInto'>;
   readonly model: Pick<TrainingModel, 'layout' | 'gradient' | 'gradientOnDevice' | 'setParameters'>;
-  readonly kernels: Pick<Kernels, 'sumOfSquares'>;
   readonly fragments: FragmentStore;
   readonly microBatches: number;
   /** Null where the host adds. */
   readonly sums: DeviceSums | null;
-  /** Takes sums of squares, one for each block. */
-  readonly blockSums: Float64Array;
   /** A micro-batch of this run once more. */
   batchOf(key: SlotKey): Promise<MicroBatch>;
 }
 
 /** A gradient that is neither in the sums nor dropped yet; one of the two must be called. */
 export interface SlotGradient extends GradientResult {
-  readonly allFinite: boolean;
-  keep(): void;
+  /** False if it is not finite; then sums that it met are of no use any more. */
+  keep(): boolean;
   drop(): void;
 }
 
@@ -92,21 +88,25 @@ export class SlotGradients {
     const { sums, fragments } = this.#device!;
     const { gradient, ...result } = await this.#options.model.gradientOnDevice(batch, key);
     const { leaf, allFinite } = await sums.leaf(gradient);
+    const drop = () => freeGradient(leaf);
     const keep = () => {
+      if (!allFinite) {
+        drop();
+        return false;
+      }
       fragments.add(key.slot, leaf);
       this.#keys.push(key);
+      return true;
     };
-    return { ...result, allFinite, keep, drop: () => freeGradient(leaf) };
+    return { ...result, keep, drop };
   }
 
   async #onHost(batch: MicroBatch, key: SlotKey): Promise<SlotGradient> {
-    const { fragments, kernels, blockSums } = this.#options;
+    const { fragments } = this.#options;
     const leaf = fragments.leaf();
     const result = await gradientDespiteTrouble(this.#options, batch, key, leaf);
-    kernels.sumOfSquares(leaf, blockSums, 0);
-    const allFinite = blockSums.every(Number.isFinite);
     const drop = () => fragments.release(leaf);
-    return { ...result, allFinite, keep: () => fragments.add(key.slot, leaf), drop };
+    return { ...result, keep: () => fragments.add(key.slot, leaf), drop };
   }
 
   /** Goes on without sums on the device; throws what has nothing to do with the device. */
@@ -116,7 +116,7 @@ export class SlotGradients {
     this.#device = null;
     for (const key of this.#keys.splice(0)) {
       const gradient = await this.#onHost(await this.#options.batchOf(key), key);
-      gradient.keep();
+      assert(gradient.keep(), 'what was finite is so once more');
     }
   }
 }

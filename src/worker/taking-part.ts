@@ -4,9 +4,9 @@
  * The reduction is the comm thread's and the replica the compute thread's, and the second may lag behind
  * the first: see `TakingPart`. `advance` decides in one place what the replica can do next.
  */
-import { unreachable } from '../base/index.ts';
+import { assert, unreachable } from '../base/index.ts';
 import type { CoordinatorMessage, Job } from '../protocol/index.ts';
-import type { HeldJob, Reduce, Replica, TakingPart, Update, WorkEvent } from './lifecycle-state.ts';
+import type { HeldJob, ReduceOrder, Replica, TakingPart, Update, WorkEvent } from './lifecycle-state.ts';
 import { change, end, evicted, say, setLife, type Turn } from './lifecycle-turn.ts';
 
 type Order = Extract<
@@ -18,6 +18,7 @@ type Order = Extract<
       | 'denied'
       | 'takeBack'
       | 'quarantined'
+      | 'members'
       | 'reduce'
       | 'abort'
       | 'commit'
@@ -39,6 +40,7 @@ export function beginTakingPart(generation: number): TakingPart {
     draining: false,
     pulling: false,
     jobs: new Map(),
+    members: null,
     reduction: null,
     heldOrder: null,
     snapshot: null,
@@ -69,11 +71,22 @@ export function onOrder(turn: Turn, before: TakingPart, message: Order): void {
     case 'quarantined':
       onQuarantined(turn, life);
       return;
-    case 'reduce':
-      if (!isNext(life, message.step)) return;
-      if (holdsPlace(life)) change(turn, life, { heldOrder: message });
-      else startReduction(turn, life, message);
+    case 'members':
+      change(turn, life, { members: { generation: message.generation, inRankOrder: message.members } });
       return;
+    case 'reduce': {
+      if (!isNext(life, message.step)) return;
+      const { members } = life;
+      // Nothing is lost on a link without its incarnation's end, and nothing overtakes there.
+      assert(
+        members?.generation === message.generation,
+        `the members of generation ${message.generation} were told`,
+      );
+      const order = { ...message, members: members.inRankOrder };
+      if (holdsPlace(life)) change(turn, life, { heldOrder: order });
+      else startReduction(turn, life, order);
+      return;
+    }
     case 'abort':
       if (!isNext(life, message.step)) return;
       change(turn, life, { reduction: null, heldOrder: null });
@@ -326,7 +339,7 @@ function onGranted(turn: Turn, life: TakingPart, id: string): void {
   turn.effects.push({ type: 'compute', id, job: held.job });
 }
 
-function startReduction(turn: Turn, life: TakingPart, order: Reduce): TakingPart {
+function startReduction(turn: Turn, life: TakingPart, order: ReduceOrder): TakingPart {
   if (life.reduction !== null) turn.effects.push({ type: 'abortReduction' });
   const { generation, step, attempt } = order;
   const reduction = { generation, step, attempt, gradientDigest: null, voted: false };

@@ -357,9 +357,14 @@ describe('the gradient link', () => {
     count: 1,
     offset: 0,
     length,
+    precision: 'float32',
     digest: null,
     memoryAt: null,
     ...change,
+  });
+  const frame = (length: number, change: Partial<GradientHeader> = {}) => ({
+    header: header(length, change),
+    payload: new Uint8Array(length * 4),
   });
 
   async function startReceiver() {
@@ -391,7 +396,7 @@ describe('the gradient link', () => {
     );
     for (const [index, piece] of pieces.entries()) {
       const payload = new Uint8Array(piece.buffer);
-      sender.send(() => header(piece.length, { offset: index }), payload);
+      sender.send(() => ({ header: header(piece.length, { offset: index }), payload }));
     }
     await frames.until(40);
     for (const [index, { header: received, payload }] of frames.all.entries()) {
@@ -400,16 +405,24 @@ describe('the gradient link', () => {
     }
   });
 
-  test('takes the header when the frame’s turn has come, and forgets what was cleared', async () => {
+  test('counts the bytes that travel, at both ends', async () => {
+    const { receiver, frames } = await startReceiver();
+    const { sender } = startSender(receiver.endpoint);
+    sender.send(() => frame(10));
+    sender.send(() => ({ header: header(10, { precision: 'bfloat16' }), payload: new Uint8Array(20) }));
+    await frames.until(2);
+    expect([sender.sentBytes, receiver.receivedBytes]).toEqual([60, 60]);
+  });
+
+  test('makes a frame when its turn has come, and forgets what was cleared', async () => {
     const { receiver, frames } = await startReceiver();
     const { sender } = startSender(receiver.endpoint);
     const asked: number[] = [];
     const send = (offset: number) => {
-      const makeHeader = () => {
+      sender.send(() => {
         asked.push(offset);
-        return header(1, { offset });
-      };
-      sender.send(makeHeader, new Uint8Array(4));
+        return frame(1, { offset });
+      });
     };
     send(0);
     send(1);
@@ -425,12 +438,12 @@ describe('the gradient link', () => {
   test('refuses other tokens, wrong lengths and bare payloads, and takes the next good frame', async () => {
     const { receiver, frames, refused } = await startReceiver();
     const { sender: stranger } = startSender(receiver.endpoint, deriveKey('wrong', 'frame'));
-    stranger.send(() => header(1), new Uint8Array(4));
+    stranger.send(() => frame(1));
     expect(await refused.next()).toMatch(/^seal is wrong/);
     const { sender } = startSender(receiver.endpoint);
-    sender.send(() => header(2), new Uint8Array(4));
+    sender.send(() => frame(1, { length: 2 }));
     expect(await refused.next()).toBe('payload has another length than its header says');
-    sender.send(() => ({ ...header(1), rank: -1 }), new Uint8Array(4));
+    sender.send(() => frame(1, { rank: -1 }));
     expect(await refused.next()).toMatch(/^field rank/);
     const push = new zmq.Push({ linger: 0 });
     closing.push(() => push.close());
@@ -439,10 +452,13 @@ describe('the gradient link', () => {
     expect(await refused.next()).toBe('frame has too few parts');
     await push.send(seal(KEY, header(1)));
     expect(await refused.next()).toBe('payload has another length than its header says');
-    // What lies in memory has no payload beside it.
-    sender.send(() => header(1, { memoryAt: 0 }), new Uint8Array(4));
+    // Of halves there are half as many bytes.
+    sender.send(() => frame(1, { precision: 'bfloat16' }));
     expect(await refused.next()).toBe('payload has another length than its header says');
-    sender.send(() => header(1), new Uint8Array(4));
+    // What lies in memory has no payload beside it.
+    sender.send(() => frame(1, { memoryAt: 0 }));
+    expect(await refused.next()).toBe('payload has another length than its header says');
+    sender.send(() => frame(1));
     await frames.next();
   });
 
@@ -450,17 +466,17 @@ describe('the gradient link', () => {
     const { receiver, frames } = await startReceiver();
     await throwBytes(receiver.endpoint, bytes);
     const { sender } = startSender(receiver.endpoint);
-    sender.send(() => header(1), new Uint8Array(4));
+    sender.send(() => frame(1));
     await frames.next();
     expect(frames.all).toHaveLength(1);
   });
 
   test('closing with frames under way is no failure', async () => {
     const { sender, failures } = startSender('tcp://127.0.0.1:1');
-    for (let count = 0; count < 20; count += 1) sender.send(() => header(1), new Uint8Array(4));
+    for (let count = 0; count < 20; count += 1) sender.send(() => frame(1));
     sender.close();
     sender.close();
-    sender.send(() => header(1), new Uint8Array(4));
+    sender.send(() => frame(1));
     await new Promise((resolve) => setImmediate(resolve));
     expect(failures.all).toEqual([]);
   });

@@ -5,6 +5,7 @@
 import fc from 'fast-check';
 import { afterEach, describe, expect, test } from 'vitest';
 import { PhiloxRng } from '../../src/base/index.ts';
+import { GRADIENT_PRECISIONS, type GradientPrecision } from '../../src/config/index.ts';
 import { BLOCK_FLOATS, combineDigests, createKernels, numBlocks } from '../../src/kernels/index.ts';
 import {
   GradientMemory,
@@ -24,7 +25,7 @@ import { naiveSum, naiveTree } from '../support/naive-reduction.ts';
 import { Recorder } from '../support/waiting.ts';
 
 const KEY = deriveKey('token', 'frame');
-const kernels = createKernels();
+const kernelsOf = { float32: createKernels('float32'), bfloat16: createKernels('bfloat16') };
 const closing: (() => Promise<void>)[] = [];
 
 afterEach(async () => {
@@ -34,6 +35,8 @@ afterEach(async () => {
 interface Rank {
   readonly reduction: Reduction;
   readonly state: SharedGradient;
+  /** Over all links together. */
+  sentBytes(): number;
   readonly finished: Recorder<{ digest: string; allFinite: boolean }>;
   readonly failed: Recorder<string>;
   readonly rejected: Recorder<string>;
@@ -47,6 +50,7 @@ async function startRanks(options: {
   readonly slotOwners: readonly number[];
   readonly leaves: readonly Float32Array[];
   readonly pieceFloats: number;
+  readonly precision?: GradientPrecision;
   /** The ranks that share memory; none if not given. */
   readonly sharing?: readonly number[];
   /** Pairs of a rank that should be able to read another's memory but cannot, and that other. */
@@ -56,6 +60,7 @@ async function startRanks(options: {
   readonly alter?: (frame: PeerFrame, to: number) => PeerFrame[];
 }): Promise<Rank[]> {
   const { numRanks, slotOwners, leaves, pieceFloats, sharing = [] } = options;
+  const kernels = kernelsOf[options.precision ?? 'float32'];
   const { unreadable = [], withoutRoom = [], alter = (frame: PeerFrame) => [frame] } = options;
   const floats = leaves[0]!.length;
   const receivers = await Promise.all(
@@ -129,7 +134,8 @@ async function startRanks(options: {
       })();
       await starting;
     };
-    return { reduction, state, finished, failed, rejected, start };
+    const sentBytes = () => [...senders.values()].reduce((sum, sender) => sum + sender.sentBytes, 0);
+    return { reduction, state, sentBytes, finished, failed, rejected, start };
   });
 }
 
@@ -146,17 +152,17 @@ function leavesOf(numSlots: number, floats: number, seed: number): Float32Array[
 
 function digestOf(values: Float32Array): string {
   const blockDigests = new BigUint64Array(numBlocks(values.length));
-  kernels.digestBlocks(values, blockDigests, 0);
+  kernelsOf.float32.digestBlocks(values, blockDigests, 0);
   return combineDigests(blockDigests);
 }
 
-function expectedOf(leaves: readonly Float32Array[]): Float32Array {
+function expectedOf(leaves: readonly Float32Array[], precision: GradientPrecision = 'float32'): Float32Array {
   const flushed = leaves.map((leaf) => {
     const result = emptyFloats(leaf.length);
-    flushIntoTwin(result, leaf);
+    flushIntoTwin(result, leaf, precision);
     return result;
   });
-  return naiveSum(naiveTree(leaves.length), flushed);
+  return naiveSum(naiveTree(leaves.length), flushed, precision);
 }
 
 async function closeAll(): Promise<void> {
@@ -177,10 +183,11 @@ describe('a reduction', () => {
           pieceBlocks: fc.integer({ min: 1, max: 4 }),
           seed: fc.nat(3),
           placement: fc.nat(1000),
+          precision: fc.constantFrom(...GRADIENT_PRECISIONS),
           // Some pairs of ranks read each other's memory, others have sockets only.
           sharing: fc.subarray([0, 1, 2, 3]),
         }),
-        async ({ numRanks, numSlots, floats, pieceBlocks, seed, placement, sharing }) => {
+        async ({ numRanks, numSlots, floats, pieceBlocks, seed, placement, precision, sharing }) => {
           const rng = new PhiloxRng({
             seed: placement,
             stream: 'sampling',
@@ -191,13 +198,13 @@ describe('a reduction', () => {
           const slotOwners = Array.from({ length: numSlots }, () => rng.nextInt(numRanks));
           const leaves = leavesOf(numSlots, floats, seed);
           const ranks = await startRanks({
-            ...{ numRanks, slotOwners, leaves, pieceFloats: pieceBlocks * BLOCK_FLOATS, sharing },
+            ...{ numRanks, slotOwners, leaves, pieceFloats: pieceBlocks * BLOCK_FLOATS, precision, sharing },
           });
           try {
             // In any order: what a rank gets before it has begun waits.
             for (const rank of rng.permutation(numRanks)) await ranks[rank]!.start();
-            const expected = expectedOf(leaves);
-            const key = `${numSlots} ${floats} ${seed}`;
+            const expected = expectedOf(leaves, precision);
+            const key = `${numSlots} ${floats} ${seed} ${precision}`;
             for (const { state, finished, failed, rejected } of ranks) {
               const { digest, allFinite } = await finished.next();
               expect(firstDifference(state.reduced, expected)).toBeNull();
@@ -222,6 +229,57 @@ describe('a reduction', () => {
   const floats = 4 * BLOCK_FLOATS;
   const leaves = leavesOf(4, floats, 9);
   const two = { numRanks: 2, slotOwners: [0, 0, 1, 1], leaves, pieceFloats: BLOCK_FLOATS };
+
+  describe('in bfloat16', () => {
+    const rounded = { ...two, precision: 'bfloat16' } as const;
+    const sentBytes = async (options: Parameters<typeof startRanks>[0]) => {
+      const ranks = await startRanks(options);
+      for (const rank of ranks) await rank.start();
+      for (const { finished } of ranks) await finished.next();
+      const sent = ranks.map((rank) => rank.sentBytes());
+      await closeAll();
+      return sent;
+    };
+
+    test('sends half the bytes through sockets, and as many as ever through memory', async () => {
+      // Half of the vector to the other's owner and half of it back.
+      const whole = [floats * 4, floats * 4];
+      expect(await sentBytes(two)).toEqual(whole);
+      expect(await sentBytes(rounded)).toEqual(whole.map((bytes) => bytes / 2));
+      expect(await sentBytes({ ...rounded, sharing: [0, 1] })).toEqual(whole);
+    });
+
+    test('gives each rank what one that holds all slots has alone', async () => {
+      const [alone] = await startRanks({ ...rounded, numRanks: 1, slotOwners: [0, 0, 0, 0] });
+      await alone!.start();
+      const { digest } = await alone!.finished.next();
+      const ranks = await startRanks({ ...rounded, slotOwners: [1, 0, 0, 1] });
+      for (const rank of ranks) await rank.start();
+      for (const { finished } of ranks) expect(await finished.next()).toEqual({ digest, allFinite: true });
+      expect(digest).not.toBe(digestOf(expectedOf(leaves)));
+    });
+
+    test('says when a finite gradient is too large for it', async () => {
+      // The largest float32, which is nearer to 2^128 than to the largest bfloat16.
+      const huge = leaves.map((leaf, slot) => (slot === 3 ? leaf.map(() => 3.4028234e38) : leaf));
+      const ranks = await startRanks({ ...rounded, leaves: huge });
+      for (const rank of ranks) await rank.start();
+      for (const { finished } of ranks) expect(await finished.next()).toMatchObject({ allFinite: false });
+    });
+
+    test('refuses a damaged payload', async () => {
+      const ranks = await startRanks({
+        ...rounded,
+        alter(frame, to) {
+          const payload = Buffer.from(frame.payload!);
+          if (to === 1 && frame.header.type === 'reduced') payload[17] = payload[17]! ^ 4;
+          return [{ ...frame, payload }];
+        },
+      });
+      for (const rank of ranks) await rank.start();
+      expect(await ranks[1]!.failed.next()).toBe('a frame from worker-0 arrived damaged');
+    });
+  });
 
   test('says when the sum is not finite', async () => {
     const huge = leaves.map((leaf) => leaf.map(() => 3e38));
@@ -388,7 +446,7 @@ describe('a reduction', () => {
       () =>
         new Reduction({
           ...{ order: reduction.order, incarnation: 'ghost', state: newState(floats), fragments: [] },
-          ...{ kernels, pieceFloats: BLOCK_FLOATS, memory: GradientMemory.of(null) },
+          ...{ kernels: kernelsOf.float32, pieceFloats: BLOCK_FLOATS, memory: GradientMemory.of(null) },
           peerMemories: new PeerMemories(null, () => {}),
           senderTo: () => expect.fail('nothing is sent'),
           onFinished() {},

@@ -86,6 +86,21 @@ describe('the same weights to the bit', () => {
     expect(digests[1]).toBe(digests[0]);
   });
 
+  it('where gradients are summed in bfloat16', { timeout: LIMIT_MS }, async () => {
+    const digests: string[] = [];
+    for (const workers of ['1', '3']) {
+      const name = `bfloat16-${workers}`;
+      const args = [...FRESH, '--steps', '3', '--set', 'gradientPrecision=bfloat16', '--workers', workers];
+      const { code, stderr } = await run(trainArgs(name, ...args));
+      expect(code, stderr).toBe(0);
+      digests.push(await digestOf(join(dir, name)));
+    }
+    expect(digests[1]).toBe(digests[0]);
+    const firstGradientOf = (name: string) =>
+      recordsOf(join(dir, name)).find(({ step }) => step === 1)?.gradientDigest;
+    expect(firstGradientOf('bfloat16-1')).not.toBe(firstGradientOf('one'));
+  });
+
   it('with one of three workers slowed down', { timeout: LIMIT_MS }, async () => {
     const slow = ['--workers', '3', '--throttle-worker', '1:400'];
     const { code, stderr } = await run(trainArgs('slow', ...FRESH, ...slow));

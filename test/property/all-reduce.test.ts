@@ -6,6 +6,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { PhiloxRng } from '../../src/base/index.ts';
+import { GRADIENT_PRECISIONS } from '../../src/config/index.ts';
 import { BLOCK_FLOATS } from '../../src/kernels/index.ts';
 import { AllReduceCluster, type ClusterOptions } from '../support/all-reduce-cluster.ts';
 import { emptyFloats, firstDifference, randomFloats } from '../support/floats.ts';
@@ -21,10 +22,11 @@ const clusters = fc
     numRanks: fc.integer({ min: 1, max: 6 }),
     totalFloats: fc.constantFrom(...LENGTHS),
     pieceBlocks: fc.integer({ min: 1, max: 3 }),
+    precision: fc.constantFrom(...GRADIENT_PRECISIONS),
     placement: fc.constantFrom('scattered', 'contiguous', 'one rank'),
     seed: fc.nat(2 ** 31 - 1),
   })
-  .map(({ numSlots, numRanks, totalFloats, pieceBlocks, placement, seed }): ClusterOptions => {
+  .map(({ numSlots, numRanks, totalFloats, pieceBlocks, precision, placement, seed }): ClusterOptions => {
     const rng = new PhiloxRng({ seed, stream: 'sampling', substream: 2, step: 0, slot: 0 });
     const lone = rng.nextInt(numRanks);
     const slotOwners = Array.from({ length: numSlots }, (_, slot) => {
@@ -39,13 +41,15 @@ const clusters = fc
       flushIntoTwin(
         leaf,
         raw.map((value) => (Number.isFinite(value) ? value : 1)),
+        precision,
       );
       return leaf;
     });
-    return { numRanks, slotOwners, pieceFloats: pieceBlocks * BLOCK_FLOATS, leaves, seed };
+    return { numRanks, slotOwners, pieceFloats: pieceBlocks * BLOCK_FLOATS, leaves, precision, seed };
   });
 
-const expectedOf = ({ leaves }: ClusterOptions): Float32Array => naiveSum(naiveTree(leaves.length), leaves);
+const expectedOf = ({ leaves, precision }: ClusterOptions): Float32Array =>
+  naiveSum(naiveTree(leaves.length), leaves, precision);
 
 function expectReduced(cluster: AllReduceCluster, expected: Float32Array): void {
   for (const rank of cluster.ranks) {

@@ -19,6 +19,11 @@ test(`${SCHEDULES} schedules break no promise, and every fault fires`, { timeout
   for (const fault of FAULTS) expect(done.get(fault), fault).toBeGreaterThan(SCHEDULES / 20);
 });
 
+test('nor do they where gradients are summed in bfloat16', () => {
+  const oracle = new Oracle(createKernels('bfloat16'));
+  for (let seed = 0; seed < 200; seed += 1) runSchedule(scheduleOf(seed), { oracle });
+});
+
 test('a seed gives the same moves every time', () => {
   const movesOf = (seed: number) => {
     const moves: string[] = [];

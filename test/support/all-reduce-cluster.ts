@@ -12,14 +12,16 @@ import {
   FragmentSet,
   type Operand,
 } from '../../src/collective/index.ts';
-import { createKernels } from '../../src/kernels/index.ts';
+import type { GradientPrecision } from '../../src/config/index.ts';
+import { createKernels, type Kernels } from '../../src/kernels/index.ts';
 
 export interface ClusterOptions {
   readonly numRanks: number;
   readonly slotOwners: readonly number[];
   readonly pieceFloats: number;
-  /** The gradient of each slot, flushed. */
+  /** The gradient of each slot, flushed and rounded. */
   readonly leaves: readonly Float32Array[];
+  readonly precision: GradientPrecision;
   readonly seed: number;
 }
 
@@ -46,11 +48,12 @@ interface Rank {
 export class AllReduceCluster {
   readonly ranks: readonly Rank[];
   readonly inFlight: Message[] = [];
-  readonly #kernels = createKernels();
+  readonly #kernels: Kernels;
   readonly #rng: PhiloxRng;
   #numFrames = 0;
 
-  constructor({ numRanks, slotOwners, pieceFloats, leaves, seed }: ClusterOptions) {
+  constructor({ numRanks, slotOwners, pieceFloats, leaves, precision, seed }: ClusterOptions) {
+    this.#kernels = createKernels(precision);
     this.#rng = new PhiloxRng({ seed, stream: 'sampling', substream: 1, step: 0, slot: 0 });
     const totalFloats = leaves[0]!.length;
     const identity = { generation: 1, step: 1, attempt: 1 };

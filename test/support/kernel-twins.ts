@@ -4,6 +4,7 @@
  * the IEEE float32 results). The kernels must give the same bits.
  */
 import { philox4x32, philoxBase, type RandomKey } from '../../src/base/index.ts';
+import type { GradientPrecision } from '../../src/config/index.ts';
 import type { AdamwScalars, AdamwVectors } from '../../src/kernels/index.ts';
 import { bitsOf } from './floats.ts';
 
@@ -14,21 +15,60 @@ function flush(value: number): number {
   return Math.abs(value) < SMALLEST_NORMAL ? 0 : value;
 }
 
-export function flushIntoTwin(target: Float32Array, source: Float32Array): void {
+const scratch = new Float32Array(1);
+const scratchBits = bitsOf(scratch);
+
+/** The value of the bfloat16 with these 16 bits; that after the largest counts as 2^128 and stands for infinity. */
+function bfloat16At(upper: number): number {
+  scratchBits[0] = upper << 16;
+  return upper === 0x7f80 ? 2 ** 128 : scratch[0]!;
+}
+
+/**
+ * The nearest bfloat16, of two equally near the one whose last bit is 0: tried out on the two around it, in
+ * float64, where their distances are exact.
+ */
+function roundToBfloat16(value: number): number {
+  if (!Number.isFinite(value)) return value;
+  const size = Math.abs(value);
+  scratch[0] = size;
+  const below = scratchBits[0]! >>> 16;
+  const [lower, upper] = [bfloat16At(below), bfloat16At(below + 1)];
+  const isUp = size - lower > upper - size || (size - lower === upper - size && below % 2 === 1);
+  return Math.sign(value) * f(isUp ? upper : lower);
+}
+
+type Round = (value: number) => number;
+const roundingOf = (precision: GradientPrecision): Round =>
+  precision === 'bfloat16' ? roundToBfloat16 : (value) => value;
+
+export function flushIntoTwin(
+  target: Float32Array,
+  source: Float32Array,
+  precision: GradientPrecision = 'float32',
+): void {
   const from = bitsOf(source);
   const to = bitsOf(target);
-  // By bits, so that a NaN keeps its payload.
+  const round = roundingOf(precision);
   source.forEach((value, index) => {
-    to[index] = Math.abs(value) < SMALLEST_NORMAL ? 0 : from[index]!;
+    if (!Number.isNaN(value)) target[index] = round(flush(value));
+    // By bits, so that a NaN keeps its payload.
+    else to[index] = precision === 'float32' ? from[index]! : 0x7fc00000;
   });
 }
 
-export function addFlushTwin(target: Float32Array, left: Float32Array, right: Float32Array): void {
+export function addFlushTwin(
+  target: Float32Array,
+  left: Float32Array,
+  right: Float32Array,
+  precision: GradientPrecision = 'float32',
+): void {
+  const round = roundingOf(precision);
   const to = bitsOf(target);
   for (let index = 0; index < target.length; index += 1) {
     const sum = f(left[index]! + right[index]!);
     if (Number.isNaN(sum)) to[index] = 0x7fc00000;
-    else target[index] = flush(sum);
+    else target[index] = round(flush(sum));
   }
 }
 

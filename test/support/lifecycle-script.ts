@@ -3,6 +3,7 @@ import {
   type CoordinatorMessage,
   type Job,
   jobId,
+  type MemberAddress,
   PROTOCOL_VERSION,
   type Said,
 } from '../../src/protocol/index.ts';
@@ -16,7 +17,7 @@ import type {
 
 type Distribute<M> = M extends unknown ? Omit<M, 'generation' | 'step' | 'attempt'> : never;
 type Told = Distribute<Said<CoordinatorMessage>>;
-interface About {
+export interface About {
   readonly generation?: number;
   readonly step?: number;
   readonly attempt?: number;
@@ -31,6 +32,10 @@ export const WELCOME: Extract<Told, { type: 'welcome' }> = {
   redisUrl: 'redis://h',
   queueName: 'q',
   httpUrl: 'http://h',
+};
+
+export const MEMBER: MemberAddress = {
+  ...{ incarnation: 'me', worker: 'worker-0', peerEndpoint: 'tcp://h:1', peerMemory: null },
 };
 
 /** Gradients that may wait for the replica. */
@@ -112,9 +117,10 @@ export class LifecycleScript {
     return this.ended(job);
   }
 
+  /** The members of the generation, whom the coordinator tells before its first order, and the order. */
   reduce(about: About = {}): readonly LifecycleEffect[] {
-    const members = [{ incarnation: 'me', worker: 'worker-0', peerEndpoint: 'tcp://h:1', peerMemory: null }];
-    return this.told({ type: 'reduce', members, slotOwners: [0] }, about);
+    this.told({ type: 'members', members: [MEMBER] }, about);
+    return this.told({ type: 'reduce', slotOwners: [0] }, about);
   }
 
   reduced(about: { generation?: number; attempt?: number } = {}): readonly LifecycleEffect[] {

@@ -139,11 +139,13 @@ export const COORDINATOR_MESSAGES: {
   takeBack: typed('takeBack', { job: identifier, first: count }),
   drain: typed<'drain', object>('drain', {}),
   quarantined: typed('quarantined', { reason: text }),
-  reduce: typed('reduce', {
+  members: typed('members', {
     members: fc.array(
       fc.record({ incarnation: identifier, worker: identifier, peerEndpoint: text, peerMemory }),
       { minLength: 1, maxLength: 4 },
     ),
+  }),
+  reduce: typed('reduce', {
     slotOwners: fc.array(count, { minLength: 1, maxLength: 16 }),
   }),
   abort: typed('abort', { reason: text }),
@@ -157,6 +159,7 @@ export const gradientHeader: fc.Arbitrary<GradientHeader> = fc.record({
   ...envelope,
   type: fc.constantFrom('fragment', 'reduced', 'fragmentUnread', 'reducedUnread'),
   rank: count,
+  precision: fc.constantFrom('float32', 'bfloat16'),
   first: count,
   count: positive,
   offset: count,

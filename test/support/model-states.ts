@@ -35,7 +35,7 @@ export function modelStates(
   return {
     encoder: ({ batchSize, sourceLength, sourceIds, sourceLengths }) =>
       inTree((tree) => {
-        const ids = tf.tensor(sourceIds.slice(), [batchSize, sourceLength], 'int32');
+        const ids = tf.tensor1d(sourceIds.slice(), 'int32');
         const positions = tf.slice(
           tree.encoder.positions,
           [POSITION_OFFSET, 0],
@@ -43,7 +43,8 @@ export function modelStates(
         );
         const bias = paddingBias(tf, sourceLengths, sourceLength);
         const pass = { tf, model, masks: noDropout };
-        return floats(encode(pass, tree, tf.gather(tree.shared, ids) as Tensor, positions as Tensor, bias));
+        const rows = tf.gather(tree.shared, ids) as Tensor;
+        return floats(encode(pass, tree, batchSize, rows, positions as Tensor, bias));
       }),
 
     decoder: (batch, kind) =>

@@ -3,6 +3,7 @@
  * src/collective/reduction-tree.ts and of everything that sums along it.
  */
 import type { SlotRange } from '../../src/base/index.ts';
+import type { GradientPrecision } from '../../src/config/index.ts';
 import { emptyFloats } from './floats.ts';
 import { addFlushTwin } from './kernel-twins.ts';
 
@@ -30,11 +31,15 @@ export function naiveSubtrees(node: NaiveNode, slots: ReadonlySet<number>): Slot
   return (node.children ?? []).flatMap((child) => naiveSubtrees(child, slots));
 }
 
-/** The sum over a node's leaves, `leaves[slot]` being flushed already. */
-export function naiveSum(node: NaiveNode, leaves: readonly Float32Array[]): Float32Array {
+/** The sum over a node's leaves, `leaves[slot]` being flushed and rounded already. */
+export function naiveSum(
+  node: NaiveNode,
+  leaves: readonly Float32Array[],
+  precision: GradientPrecision = 'float32',
+): Float32Array {
   if (node.children === null) return leaves[node.first]!;
-  const [left, right] = node.children.map((child) => naiveSum(child, leaves));
+  const [left, right] = node.children.map((child) => naiveSum(child, leaves, precision));
   const sum = emptyFloats(left!.length);
-  addFlushTwin(sum, left!, right!);
+  addFlushTwin(sum, left!, right!, precision);
   return sum;
 }

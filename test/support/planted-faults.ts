@@ -142,6 +142,25 @@ export const PLANTED_FAULTS: Readonly<Record<string, Partial<Parts>>> = {
         : [effect];
     }),
   },
+  'the coordinator does not tell members anew when they change': {
+    coordinate: (state, event) => {
+      const next = coordinate(state, event);
+      const wasTold = (incarnation: string) => (state.workers.get(incarnation)?.membersTold ?? null) !== null;
+      const isKept = (effect: CoordinatorEffect) =>
+        effect.type !== 'send' || effect.message.type !== 'members' || !wasTold(effect.to);
+      return { ...next, effects: next.effects.filter(isKept) };
+    },
+  },
+  'a worker goes on with the members it was told first': {
+    live: (state, event) => {
+      const next = live(state, event);
+      const [before, after] = [state.life, next.state.life];
+      if (before.phase !== 'takingPart' || after.phase !== 'takingPart') return next;
+      if (before.members === null || after.members === null) return next;
+      const members = { ...after.members, inRankOrder: before.members.inRankOrder };
+      return { ...next, state: { ...next.state, life: { ...after, members } } };
+    },
+  },
   'the coordinator neither fills a queue that was emptied nor plans anew what nobody claims': {
     coordinate: (state, event) => {
       const next = coordinate(state, event);

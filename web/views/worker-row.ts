@@ -24,6 +24,7 @@ interface Parts {
   readonly phases: HTMLElement;
   readonly phasesNote: HTMLElement;
   readonly memory: HTMLElement;
+  readonly tensors: HTMLElement;
   readonly sent: HTMLElement;
   readonly received: HTMLElement;
   readonly joined: HTMLElement;
@@ -59,6 +60,7 @@ export function createWorkerRow(
     phases: element('div', { class: 'phases', attributes: { role: 'img' } }),
     phasesNote: note(),
     memory: element('span'),
+    tensors: note(),
     sent: note(),
     received: note(),
     joined: element('span'),
@@ -75,6 +77,9 @@ export function createWorkerRow(
     part.style.background = `var(--phase-${phase})`;
     parts.phases.append(part);
   }
+  parts.memory.title = 'Resident memory of its process.';
+  parts.tensors.title =
+    "Held by the engine's tensors after its newest micro-batch, in the device's memory if it has its own.";
   parts.straggler.title =
     'The step waits for this worker: its slots take much longer than those of the others.';
   const cell = (label: string, className: string, ...children: HTMLElement[]) =>
@@ -94,7 +99,7 @@ export function createWorkerRow(
     cell('Slots', 'while-present', parts.slots, parts.slotsNote),
     cell('Tokens/s', 'number while-present', parts.tokens),
     cell('Last step', 'phases-cell while-present', parts.phases, parts.phasesNote),
-    cell('Memory', 'number while-present', parts.memory),
+    cell('Memory', 'number while-present', parts.memory, parts.tensors),
     cell('Network', 'while-present', parts.sent, parts.received),
     cell('Joined', '', parts.joined, parts.joinedNote),
     element('td', { class: 'actions' }, parts.buttons.drain, parts.buttons.evict),
@@ -121,6 +126,8 @@ export function updateWorkerRow(made: Element, row: WorkerRow, actions: WorkersV
   setText(parts.tokens, isGone ? UNKNOWN : formatShort(row.tokensPerSecond));
   showPhases(parts, isGone ? null : row.phases);
   setText(parts.memory, isGone ? UNKNOWN : formatBytes(row.residentBytes));
+  const hasTensors = !isGone && row.engineBytes !== null;
+  setText(parts.tensors, hasTensors ? `tensors ${formatBytes(row.engineBytes)}` : '');
   const { sentBytesPerSecond: sent, receivedBytesPerSecond: received } = row;
   const isSilent = isGone || (sent === null && received === null);
   setText(parts.sent, isSilent ? UNKNOWN : `↑ ${formatBytes(sent)}/s`);

@@ -59,7 +59,7 @@ export const head: Kernel = (ops, { rows, columns }) => {
   const total = vector(ops.rowSum(exponential));
   const weighted = vector(ops.rowSum(ops.mul(exponential, shifted)));
   ops.release(shifted, exponential);
-  return [ops.tensor(ops.pack(best, total, weighted), [3, numRows])];
+  return [ops.tensor(ops.pack([best, total, weighted]), [3, numRows])];
 };
 
 function projected(ops: TensorflowOps, inputs: Inputs, x: Value, name: 'query' | 'out'): Value {

@@ -175,11 +175,15 @@ export class TensorflowOps {
     const [first, sizes] = [this.indices(Int32Array.from(begin)), this.indices(Int32Array.from(size))];
     return this.#run('Slice', this.#sliced, x, first, sizes);
   }
-  /** Vectors of one length as the rows of a matrix. */
-  pack(...rows: readonly Value[]): Value {
+  /** Values of one shape as the slices of a new axis. */
+  pack(parts: readonly Value[], axis = 0): Value {
     const { TF_ATTR_INT } = this.#binding;
-    const count = { name: 'N', type: TF_ATTR_INT, value: rows.length };
-    return this.#run('Pack', [count, ...this.#float, { name: 'axis', type: TF_ATTR_INT, value: 0 }], ...rows);
+    const count = { name: 'N', type: TF_ATTR_INT, value: parts.length };
+    return this.#run(
+      'Pack',
+      [count, ...this.#float, { name: 'axis', type: TF_ATTR_INT, value: axis }],
+      ...parts,
+    );
   }
   /** Slices of `x` along an axis by int32 indices. */
   gather(x: Value, index: Value, axis = 0): Value {

@@ -154,6 +154,7 @@ describe.skipIf(!hasBrowser)('the dashboard of a run', () => {
       const row = page.getByRole('row', { name });
       await row.getByText('Training').waitFor(SOON);
       await row.getByRole('img', { name: /^Data .*Compute .*Optimizer/ }).waitFor(SOON);
+      await row.getByText(/^tensors [\d.]+ [KM]iB$/).waitFor(SOON);
     }
     await page.getByRole('img', { name: /^Timeline of the last/ }).focus();
     await page.keyboard.press('ArrowRight');

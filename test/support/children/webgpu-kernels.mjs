@@ -13,6 +13,7 @@ const { layerNormKernels } = await import(`${source}/engine/webgpu/layer-norm.js
 const { product, TILES } = await import(`${source}/engine/webgpu/product.js`);
 const { vocabularyHeadKernels } = await import(`${source}/engine/webgpu/vocabulary-head.js`);
 const { Recorder } = await import(`${source}/engine/webgpu/recorder.js`);
+const { differentiable, gradients } = await import(`${source}/model/differentiable.js`);
 const { gelu, layerNorm, linear } = await import(`${source}/model/layers.js`);
 
 // Of a table of 75 x 6 floats a shader is given a part at a time, of one of 37 x 6 all.
@@ -129,13 +130,27 @@ const cases = [
   crossEntropyCase('cross entropy in both', [3, 6, 75], 1),
 ];
 
+const differentiatedByTfjs = (form, inputs, weight) =>
+  tf.grads((...xs) => tf.sum(tf.mul(form(...xs), weight)))(inputs);
+
+function differentiatedByTape(form, inputs, weight) {
+  const weightedSum = (x) =>
+    differentiable(
+      tf,
+      [x],
+      () => ({ value: tf.sum(tf.mul(x, weight)), saved: [] }),
+      (dy) => [tf.mul(dy, weight)],
+    );
+  return gradients(tf, () => weightedSum(form(...inputs)), inputs).gradients;
+}
+
 /** Value and gradients under one random output gradient. */
-async function run({ shapes, scale }, form) {
+async function run({ shapes, scale }, form, differentiated) {
   const inputs = shapes.map((shape, index) => tf.tensor(values(shape, index, scale), shape));
   const results = tf.tidy(() => {
     const value = form(...inputs);
     const weight = tf.tensor(values(value.shape, 77), value.shape);
-    return [value, ...tf.grads((...xs) => tf.sum(tf.mul(form(...xs), weight)))(inputs)];
+    return [value, ...differentiated(form, inputs, weight)];
   });
   const read = await Promise.all(results.map((tensor) => tensor.data()));
   tf.dispose([inputs, results]);
@@ -158,15 +173,15 @@ const sameBits = (left, right) => left.every((array, i) => bytesOf(array).equals
 
 await tf.setBackend('cpu');
 const expected = [];
-for (const one of cases) expected.push(await run(one, one.plain));
+for (const one of cases) expected.push(await run(one, one.plain, differentiatedByTfjs));
 await tf.setBackend('webgpu');
 const report = [];
 const liveBefore = tf.memory().numTensors;
 for (const [index, one] of cases.entries()) {
   const startMs = performance.now();
-  const first = await run(one, one.ours);
+  const first = await run(one, one.ours, differentiatedByTape);
   const milliseconds = performance.now() - startMs;
-  const again = await run(one, one.ours);
+  const again = await run(one, one.ours, differentiatedByTape);
   report.push({
     name: one.name,
     milliseconds,

@@ -121,11 +121,11 @@ describe('report', () => {
     const stream = { count: 1, median: 2, min: 2, max: 2 };
     const limits = { stream, copy: null };
     const crowded = reportAllReduce([allReduce], limits, 2);
-    expect(crowded).toHaveLength(6);
-    expect(crowded[3]).toMatch(
+    expect(crowded).toHaveLength(7);
+    expect(crowded[4]).toMatch(
       /^4 MB +4 +memory +30 +8\.00 +11\.0 +14\.0 +0\.500 +4\.00 +5\.00 +7\.00 +1\.00 +0\.50 +37\.5 % +more processes than cores$/,
     );
-    expect(reportAllReduce([allReduce], { stream: null, copy: null }, 4)[3]).not.toContain('cores');
+    expect(reportAllReduce([allReduce], { stream: null, copy: null }, 4)[4]).not.toContain('cores');
   });
 });
 

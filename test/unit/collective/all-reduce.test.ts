@@ -187,7 +187,14 @@ describe('AllReduce', () => {
       const totalFloats = numRanks * 3 * B;
       const slotOwners = Array.from({ length: 8 }, (_, slot) => Math.floor((slot * numRanks) / 8));
       const leaves = slotOwners.map((_, slot) => randomFloats(totalFloats, slot));
-      const cluster = new AllReduceCluster({ numRanks, slotOwners, pieceFloats: B, leaves, seed: 1 });
+      const cluster = new AllReduceCluster({
+        numRanks,
+        slotOwners,
+        pieceFloats: B,
+        leaves,
+        precision: 'float32',
+        seed: 1,
+      });
       cluster.run();
       for (const { sentFloats } of cluster.ranks) {
         expect(sentFloats).toBe((2 * (numRanks - 1) * totalFloats) / numRanks);

@@ -122,7 +122,7 @@ describe('planShards and planPieces', () => {
         fc.integer({ min: 1, max: 5 }),
         (...sizes) => {
           const [totalFloats, numRanks, pieceBlocks] = sizes;
-          const shards = planShards(totalFloats, numRanks);
+          const shards = planShards(totalFloats, numRanks, pieceBlocks * BLOCK_FLOATS);
           const pieces = planPieces(totalFloats, numRanks, pieceBlocks * BLOCK_FLOATS);
           expect(shards.length).toBe(numRanks);
           let at = 0;
@@ -140,21 +140,37 @@ describe('planShards and planPieces', () => {
             expect(at).toBe(shard.offset + shard.length);
           });
           expect(at).toBe(totalFloats);
-          const blocks = shards.map(({ length }) => Math.ceil(length / BLOCK_FLOATS));
-          expect(Math.max(...blocks) - Math.min(...blocks)).toBeLessThanOrEqual(1);
+          const owners = shards.filter(({ length }) => length > 0);
+          const blocks = owners.map(({ length }) => Math.ceil(length / BLOCK_FLOATS));
+          expect(Math.max(0, ...blocks) - Math.min(...blocks, 40)).toBeLessThanOrEqual(1);
         },
       ),
     );
   });
 
   test('leave the last ranks empty when there are fewer blocks than ranks', () => {
-    expect(planShards(5000, 4)).toEqual([
+    expect(planShards(5000, 4, BLOCK_FLOATS)).toEqual([
       { offset: 0, length: 4096 },
       { offset: 4096, length: 904 },
       { offset: 5000, length: 0 },
       { offset: 5000, length: 0 },
     ]);
     expect(planPieces(0, 2, BLOCK_FLOATS)).toEqual([[], []]);
+  });
+
+  test('have each owner take in a quarter of a piece, if there are several', () => {
+    const pieceFloats = 256 * BLOCK_FLOATS;
+    const ownersOf = (totalFloats: number, numRanks: number) =>
+      planShards(totalFloats, numRanks, pieceFloats).filter(({ length }) => length > 0).length;
+    // Up to this length one owner of two takes in less.
+    expect([1, 100 * BLOCK_FLOATS, 128 * BLOCK_FLOATS].map((floats) => ownersOf(floats, 2))).toEqual([
+      1, 1, 2,
+    ]);
+    // With more ranks more comes in.
+    expect([2, 3, 4, 8, 64].map((numRanks) => ownersOf(64 * BLOCK_FLOATS, numRanks))).toEqual([
+      1, 2, 3, 7, 63,
+    ]);
+    expect(ownersOf(0, 4)).toBe(0);
   });
 
   test('refuse pieces that would split a block', () => {

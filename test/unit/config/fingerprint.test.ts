@@ -72,9 +72,16 @@ describe('fingerprintOf', () => {
     expect(new Set([...prints, fingerprintOf(part())]).size).toBe(paths.length + 1);
   });
 
-  test('changes with the precision of products, and is that of runs from before there was a choice', () => {
-    expect(part()).not.toHaveProperty('matmulPrecision');
-    expect(fingerprintOf(part({ matmulPrecision: 'float16' }))).not.toBe(fingerprintOf(part()));
+  test('knows nothing of settings that are as they were before there was a choice', () => {
+    expect(Object.keys(part())).not.toContain('gradientPrecision');
+    expect(Object.keys(part())).not.toContain('matmulPrecision');
+    const changed = [
+      { gradientPrecision: 'bfloat16' },
+      { matmulPrecision: 'float16' },
+      { mixedEngines: true },
+    ] as const;
+    const parts = [part(), ...changed.map((change) => part(change))];
+    expect(new Set(parts.map(fingerprintOf)).size).toBe(parts.length);
   });
 
   test('leaves alone what does not: length of the run, checkpoints, network, name of the preset', () => {

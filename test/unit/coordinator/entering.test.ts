@@ -40,7 +40,7 @@ describe('a joiner', () => {
     expect(script.state.workers.get('b')).toMatchObject({ phase: 'following', followsFrom: 2 });
     script.computeAll('a');
     // It has a rank, though no slot: from here on it has every gradient.
-    expect(script.kinds).toEqual(['reduce>a', 'reduce>b']);
+    expect(script.kinds).toEqual(['members>a', 'members>b', 'reduce>a', 'reduce>b']);
     expect(script.told('b', 'reduce')).toMatchObject([{ slotOwners: [0, 0, 0, 0] }]);
     script.vote('a');
     expect(script.phase).toBe('reducing');
@@ -133,7 +133,7 @@ describe('a joiner', () => {
     const script = joining();
     script.computeAll('a');
     script.lose('b');
-    expect(script.kinds).toEqual(['abort>a', 'reduce>a']);
+    expect(script.kinds).toEqual(['abort>a', 'members>a', 'reduce>a']);
     expect(script.told('a', 'reduce')).toMatchObject([{ attempt: 2, slotOwners: [0, 0, 0, 0] }]);
     script.vote('a');
     expect(script.kinds[0]).toBe('appendCommit');
@@ -370,7 +370,10 @@ describe('a worker that comes back', () => {
     const script = cutOff();
     script.computeAll('a');
     script.comeBack('b/2', 'b', held(1));
-    expect(script.kinds).toEqual(['enter>b/2', 'abort>a', 'abort>b/2', 'reduce>a', 'reduce>b/2']);
+    expect(script.kinds).toEqual([
+      ...['enter>b/2', 'abort>a', 'abort>b/2'],
+      ...['members>a', 'members>b/2', 'reduce>a', 'reduce>b/2'],
+    ]);
     expect(script.told('a', 'reduce')).toMatchObject([{ attempt: 2 }]);
     script.vote('a');
     expect(script.phase).toBe('reducing');

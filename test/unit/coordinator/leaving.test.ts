@@ -26,7 +26,7 @@ describe('a worker that drains', () => {
     expect(script.kinds).toEqual([]);
     script.compute('a', mine!);
     script.compute('b', theirs!);
-    expect(script.kinds).toEqual(['reduce>a', 'reduce>b']);
+    expect(script.kinds).toEqual(['members>a', 'members>b', 'reduce>a', 'reduce>b']);
     script.vote('a');
     expect(script.phase).toBe('reducing');
     script.vote('b');
@@ -73,7 +73,7 @@ describe('a worker that drains', () => {
     expect(script.kinds).toEqual(['enqueue']);
     expect(slotsOf(script.queue)).toEqual(slotsOf([lost!]));
     script.computeAll('a');
-    expect(script.kinds).toEqual(['reduce>a']);
+    expect(script.kinds).toEqual(['members>a', 'reduce>a']);
   });
 
   test('and says so twice has said it once', () => {
@@ -143,7 +143,7 @@ describe('the last that holds the state', () => {
     script.computeAll('a');
     drain(script, 'a');
     script.lose('b');
-    expect(script.kinds).toEqual(['abort>a', 'reduce>a']);
+    expect(script.kinds).toEqual(['abort>a', 'members>a', 'reduce>a']);
     script.vote('a');
     expect(script.kinds[0]).toBe('appendCommit');
   });
@@ -196,7 +196,7 @@ describe('a worker that drains before it is a member', () => {
     script.hello('b');
     script.prepared('b');
     script.computeAll('a');
-    expect(script.kinds).toEqual(['reduce>a', 'reduce>b']);
+    expect(script.kinds).toEqual(['members>a', 'members>b', 'reduce>a', 'reduce>b']);
     drain(script, 'b');
     expect(script.kinds).toEqual([]);
     script.vote('a');

@@ -209,21 +209,40 @@ describe('computing', () => {
       expect(script.notes).toEqual(['resultRefused']);
     }
     script.compute('a', job, results.slice(-1));
-    expect(script.kinds).toEqual(['reduce>a']);
+    expect(script.kinds).toEqual(['members>a', 'reduce>a']);
   });
 
   test('the last result starts the reduction at every member, with the rank of each slot', () => {
     const script = reducing(['b', 'a']);
-    expect(script.kinds).toEqual(['reduce>a', 'reduce>b']);
-    const [order] = script.told('a', 'reduce');
-    expect(order).toMatchObject({ generation: 2, step: 1, attempt: 1, slotOwners: [1, 1, 0, 0] });
-    expect(order!.members.map(({ worker }) => worker)).toEqual(['a', 'b']);
-    expect(order!.members[1]).toEqual({
-      incarnation: 'b',
-      worker: 'b',
-      peerEndpoint: 'tcp://127.0.0.1:1/b',
-      peerMemory: null,
+    expect(script.kinds).toEqual(['members>a', 'members>b', 'reduce>a', 'reduce>b']);
+    const position = { generation: 2, step: 1, attempt: 1 };
+    expect(script.told('a', 'reduce')).toEqual([{ type: 'reduce', ...position, slotOwners: [1, 1, 0, 0] }]);
+    const addressOf = (name: string) => ({
+      ...{ incarnation: name, worker: name, peerEndpoint: `tcp://127.0.0.1:1/${name}`, peerMemory: null },
     });
+    for (const name of ['a', 'b']) {
+      const members = [addressOf('a'), addressOf('b')];
+      expect(script.told(name, 'members')).toEqual([{ type: 'members', ...position, members }]);
+    }
+  });
+
+  test('members are told again when they have changed, to each of them, and only then', () => {
+    const script = reducing(['a', 'b'], { totalSteps: 9 });
+    script.voteAll('a', 'b');
+    const namesToldTo = (name: string) =>
+      script.told(name, 'members').map(({ members }) => members.map(({ worker }) => worker));
+    script.computeAll('a', 'b');
+    expect(script.kinds).toEqual(['reduce>a', 'reduce>b']);
+    script.voteAll('a', 'b');
+    // One that comes in between two orders, and one that is lost.
+    script.enter('c');
+    script.computeAll('a', 'b');
+    for (const name of ['a', 'b', 'c']) expect(namesToldTo(name)).toEqual([['a', 'b', 'c']]);
+    script.lose('b');
+    script.computeAll('a');
+    for (const name of ['a', 'c']) expect(namesToldTo(name)).toEqual([['a', 'c']]);
+    script.say('a', { type: 'reduceFailed', reason: 'damaged' });
+    expect(script.kinds).toEqual(['abort>a', 'abort>c', 'reduce>a', 'reduce>c']);
   });
 
   test('a job that one who is gone has taken is planned anew at once, the others are left alone', () => {
@@ -424,7 +443,7 @@ describe('a lost worker', () => {
     expect(slotsOf(script.queue)).toEqual(slotsOf(before));
     for (const job of script.queue) expect(job).toMatchObject({ plan: 1 });
     script.computeAll('a');
-    expect(script.kinds).toEqual(['reduce>a']);
+    expect(script.kinds).toEqual(['members>a', 'reduce>a']);
   });
 
   test('while reducing: the attempt is aborted, its slots are computed again, the next attempt follows', () => {
@@ -446,7 +465,7 @@ describe('a lost worker', () => {
     const script = started(['a', 'b']);
     script.computeAll('a');
     script.lose('b');
-    expect(script.kinds).toEqual(['abort>a', 'reduce>a']);
+    expect(script.kinds).toEqual(['abort>a', 'members>a', 'reduce>a']);
     expect(script.told('a', 'reduce')).toMatchObject([{ attempt: 2, slotOwners: [0, 0, 0, 0] }]);
   });
 

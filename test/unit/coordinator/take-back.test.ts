@@ -287,7 +287,7 @@ describe('the machine', () => {
     const script = idling(SLOT_MS);
     const job = { run: 'run', generation: 2, step: 1, plan: 0, first: 2, count: 2 };
     script.compute('b', job);
-    expect(script.kinds).toEqual(['reduce>a', 'reduce>b']);
+    expect(script.kinds).toEqual(['members>a', 'members>b', 'reduce>a', 'reduce>b']);
     script.handBack('b', job, 4);
     expect(script.kinds).toEqual([]);
   });

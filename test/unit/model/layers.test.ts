@@ -7,8 +7,16 @@ import { PhiloxRng } from '../../../src/base/index.ts';
 import { loadEngine, probeEngines } from '../../../src/engine/index.ts';
 import { attention } from '../../../src/model/attention.ts';
 import { argMaxTokens, crossEntropySum, crossEntropySumOnly } from '../../../src/model/cross-entropy.ts';
-import type { Tensor, Tf } from '../../../src/model/differentiable.ts';
-import { dropout, gelu, layerNorm, linear, repeatRows } from '../../../src/model/layers.ts';
+import { differentiable, gradients, type Tensor, type Tf } from '../../../src/model/differentiable.ts';
+import {
+  addToSequences,
+  dropout,
+  gelu,
+  layerNorm,
+  linear,
+  mean,
+  repeatRows,
+} from '../../../src/model/layers.ts';
 import { gatherRows, gatherRowsOfAll } from '../../../src/model/rows.ts';
 import { relativeError } from '../../support/model-fixtures.ts';
 
@@ -29,6 +37,15 @@ function random(shape: number[], substream: number, scale = 1): Tensor {
   );
 }
 
+function weightedSum(x: Tensor, weight: Tensor): Tensor {
+  return differentiable(
+    tf,
+    [x],
+    () => ({ value: tf.sum(tf.mul(x, weight)), saved: [] }),
+    (dy) => [tf.mul(dy, weight)],
+  );
+}
+
 /** Value and gradients, under one random output gradient, of two forms of a function. */
 function expectSame(
   inputs: Tensor[],
@@ -36,16 +53,15 @@ function expectSame(
   plain: (...inputs: Tensor[]) => Tensor,
   tolerance = 2e-6,
 ): void {
-  const run = (form: (...inputs: Tensor[]) => Tensor) => {
-    const value = form(...inputs);
-    const weight = random(value.shape, 77);
-    const scalar = (...arguments_: Tensor[]) => tf.sum(tf.mul(form(...arguments_), weight));
-    const grads = tf.grads(scalar)(inputs);
-    return [value, ...grads].map((tensor) => tensor.dataSync() as Float32Array);
-  };
+  const valuesOf = (tensors: readonly (Tensor | null)[]) =>
+    tensors.map((tensor) => tensor!.dataSync() as Float32Array);
   tf.tidy(() => {
-    const expected = run(plain);
-    run(ours).forEach((values, i) => {
+    const value = plain(...inputs);
+    const weight = random(value.shape, 77);
+    const scalar = (...arguments_: Tensor[]) => tf.sum(tf.mul(plain(...arguments_), weight));
+    const expected = valuesOf([value, ...tf.grads(scalar)(inputs)]);
+    const { gradients: found } = gradients(tf, () => weightedSum(ours(...inputs), weight), inputs);
+    valuesOf([ours(...inputs), ...found]).forEach((values, i) => {
       expect(values.length).toBe(expected[i]!.length);
       expect(relativeError(values, expected[i]!), i === 0 ? 'value' : `input ${i - 1}`).toBeLessThan(
         tolerance,
@@ -62,6 +78,17 @@ describe.each(engines)('operations with hand-derived gradients on %s', (engine) 
   it('linear', () => {
     expectSame(
       [random([5, 3], 0), random([4, 3], 1), random([4], 2)],
+      (x, weight, bias) => linear(tf, x!, { weight: weight!, bias: bias! }),
+      (x, weight, bias) => tf.add(tf.matMul(x!, tf.transpose(weight!)), bias!),
+    );
+  });
+
+  it.each([
+    [1024, 16],
+    [16, 2048],
+  ])('linear from %i to %i features, whose wide operand is taken in columns', (inputs, outputs) => {
+    expectSame(
+      [random([5, inputs], 0), random([outputs, inputs], 1), random([outputs], 2)],
       (x, weight, bias) => linear(tf, x!, { weight: weight!, bias: bias! }),
       (x, weight, bias) => tf.add(tf.matMul(x!, tf.transpose(weight!)), bias!),
     );
@@ -105,6 +132,19 @@ describe.each(engines)('operations with hand-derived gradients on %s', (engine) 
       (x) => tf.concat([x!, x!, x!, x!], 0),
     );
     mask.dispose();
+  });
+
+  it('rows added to those of each sequence, and the mean of scalars', () => {
+    expectSame(
+      [random([6, 4], 0), random([3, 4], 1)],
+      (x, rows) => addToSequences(tf, x!, rows!),
+      (x, rows) => tf.add(x!, tf.concat([rows!, rows!], 0)),
+    );
+    expectSame(
+      [random([], 0), random([], 1), random([], 2)],
+      (...terms) => mean(tf, terms),
+      (...terms) => tf.mean(tf.stack(terms)),
+    );
   });
 
   for (const masked of [false, true]) {
@@ -183,9 +223,8 @@ describe.each(engines)('the off-ramp on %s', (engine) => {
       expect(sum).toBeGreaterThan(1000);
       expect(Number.isFinite(sum)).toBe(true);
       expect(crossEntropySumOnly(tf, hidden, table, labels).dataSync()[0]).toBe(sum);
-      for (const grad of tf.grads((h, t) => crossEntropySum(tf, h!, t!, labels) as never)([hidden, table])) {
-        expect(grad.dataSync().every(Number.isFinite)).toBe(true);
-      }
+      const found = gradients(tf, () => crossEntropySum(tf, hidden, table, labels), [hidden, table]);
+      for (const grad of found.gradients) expect(grad!.dataSync().every(Number.isFinite)).toBe(true);
     });
   });
 

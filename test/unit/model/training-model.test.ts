@@ -156,18 +156,6 @@ describe('a gradient', () => {
     expect(gradient.every((value) => value === 0)).toBe(true);
   });
 
-  it('does not read the parameters after they were set', async () => {
-    const model = buildModel(tf, MINI_MODEL);
-    const shared = new Float32Array(new SharedArrayBuffer(size * 4));
-    shared.set(flat);
-    model.setParameters(shared);
-    shared.fill(Number.NaN);
-    const gradient = new Float32Array(size);
-    const { lossSum } = await model.gradient(batch, KEY, gradient);
-    expect(lossSum).toBe((await gradientOf(model)).lossSum);
-    model.dispose();
-  });
-
   it('leaks no tensor over 50 steps, nor does evaluation', async () => {
     const before = tf.memory().numTensors;
     const model = buildModel(tf, {

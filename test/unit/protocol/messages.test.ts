@@ -3,13 +3,16 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import {
   coordinatorMessageSchema,
+  deriveKey,
   jobId,
   jobSchema,
   PROTOCOL_VERSION,
+  seal,
   workerMessageSchema,
 } from '../../../src/protocol/index.ts';
 import { COORDINATOR_MESSAGES, job, WORKER_MESSAGES } from '../../support/message-fixtures.ts';
 
+const KEY = deriveKey('token', 'frame');
 const envelope = {
   protocol: PROTOCOL_VERSION,
   run: 'r',
@@ -26,6 +29,13 @@ const typesOf = (schema: { options: readonly { shape: { type: { value: string } 
   schema.options.map(({ shape }) => shape.type.value).sort();
 
 describe('messages', () => {
+  test('an order to reduce takes three bytes a slot at most, however many members there are', () => {
+    const slotOwners = Array.from({ length: 1024 }, (_, slot) => slot);
+    const [reduce] = fc.sample(COORDINATOR_MESSAGES.reduce, 1);
+    const bytesOf = (owners: number[]) => seal(KEY, { ...reduce, slotOwners: owners })[0].length;
+    expect(bytesOf(slotOwners) - bytesOf([0])).toBeLessThanOrEqual(3 * 1024);
+  });
+
   test('the fixtures know every type', () => {
     expect(Object.keys(WORKER_MESSAGES).sort()).toEqual(typesOf(workerMessageSchema));
     expect(Object.keys(COORDINATOR_MESSAGES).sort()).toEqual(typesOf(coordinatorMessageSchema));

@@ -1,7 +1,8 @@
 /** A worker's part in a step, event by event: jobs and their slots, reductions, commits, snapshots. */
 import { describe, expect, test } from 'vitest';
+import { InvariantError } from '../../../src/base/index.ts';
 import { jobId } from '../../../src/protocol/index.ts';
-import { digestAt, jobOf, LifecycleScript } from '../../support/lifecycle-script.ts';
+import { type About, digestAt, jobOf, LifecycleScript, MEMBER } from '../../support/lifecycle-script.ts';
 
 const entered = (step = 0) => new LifecycleScript().enter(step);
 
@@ -160,6 +161,45 @@ describe('a reduction', () => {
     script.told({ type: 'denied', job: 'x', reason: '' }, { generation: 4 });
     expect(script.reduce({ generation: 3 })).toEqual([]);
     expect(script.reduce({ generation: 4 })).toHaveLength(1);
+  });
+
+  test('is among the members that were told last, in all attempts and steps of their generation', () => {
+    const script = entered();
+    script.told({ type: 'members', members: [MEMBER] });
+    const order = (about: About) => script.told({ type: 'reduce', slotOwners: [0] }, about);
+    expect(order({})).toMatchObject([{ order: { members: [MEMBER], slotOwners: [0] } }]);
+    expect(order({ attempt: 2 })[1]).toMatchObject({ order: { attempt: 2, members: [MEMBER] } });
+    script.reduced({ attempt: 2 });
+    script.commit({ attempt: 2 });
+    script.applied(1);
+    expect(order({ step: 2 })).toMatchObject([{ order: { step: 2, members: [MEMBER] } }]);
+    const joiner = { ...MEMBER, incarnation: 'other', worker: 'worker-1' };
+    script.told({ type: 'members', members: [MEMBER, joiner] }, { generation: 2, step: 2 });
+    // Those of an older generation that come late are not believed.
+    script.told({ type: 'members', members: [joiner] }, { step: 2 });
+    expect(order({ generation: 2, step: 2, attempt: 2 })[1]).toMatchObject({
+      order: { generation: 2, members: [MEMBER, joiner] },
+    });
+  });
+
+  test('by an order of a generation whose members were not told breaks what the links promise', () => {
+    const script = entered();
+    script.told({ type: 'members', members: [MEMBER] });
+    expect(() => script.told({ type: 'reduce', slotOwners: [0] }, { generation: 2 })).toThrow(InvariantError);
+  });
+
+  test('that waits keeps its members', () => {
+    const script = voted();
+    script.commit();
+    script.reduce({ step: 2 });
+    const joiner = { ...MEMBER, incarnation: 'other', worker: 'worker-1' };
+    script.told({ type: 'members', members: [MEMBER, joiner] }, { generation: 2, step: 2 });
+    expect(script.applied(1)).toContainEqual(
+      expect.objectContaining({
+        type: 'startReduction',
+        order: expect.objectContaining({ members: [MEMBER] }),
+      }),
+    );
   });
 
   test('that is ordered again takes the place of the one before', () => {
