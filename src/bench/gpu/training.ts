@@ -4,7 +4,7 @@ import { layoutSize, PhiloxRng } from '../../base/index.ts';
 import { type ModelConfig, PRESETS } from '../../config/index.ts';
 import type { MicroBatch } from '../../data/index.ts';
 import type { DeviceGradient, Engine } from '../../engine/index.ts';
-import { createKernels, numBlocks } from '../../kernels/index.ts';
+import { createKernels } from '../../kernels/index.ts';
 import { createTrainingModel, initializeParameters } from '../../model/index.ts';
 import { summarize } from '../statistics.ts';
 import { countProductFlops } from './mat-mul.ts';
@@ -70,13 +70,10 @@ export async function measureTraining(engine: Engine, size: TrainingSize): Promi
     const productFlops = await countProductFlops(tf, compute);
     const gradientMs = await medianOf(repeats, () => timed(compute));
     const sum = new Float32Array(parameters.length);
-    const blockSums = new Float64Array(numBlocks(parameters.length));
     const slotOnHostMs = await medianOf(repeats, () =>
       timed(async () => {
         await compute();
-        kernels.sumOfSquares(gradient, blockSums, 0);
-        kernels.flushInto(gradient, gradient);
-        kernels.addFlush(sum, sum, gradient);
+        kernels.addLeaf(gradient, [sum]);
       }),
     );
     const slotOnDeviceMs = await timeSlotOnDevice(engine, repeats, () =>
