@@ -181,7 +181,7 @@ function report(figures: readonly GpuFigures[], peak: number, torch: TorchFigure
   const right = (title: string): Column => ({ title, align: 'right' });
   const columns = [
     ...['B', 'tokens/s', 'gradient ms', 'read after ms', 'compute ms', 'read back ms'].map(right),
-    ...['upload ms', 'compilation ms'].map(right),
+    ...['upload ms', 'compilation ms', 'slot ms', 'slot on device ms'].map(right),
     ...['GFLOP/s in products', 'share of peak', 'device MiB', 'torch f32', 'torch bf16'].map(right),
   ];
   const peer = (precision: 'float32' | 'bfloat16', batchSize: number): string => {
@@ -198,7 +198,8 @@ function report(figures: readonly GpuFigures[], peak: number, torch: TorchFigure
       String(of.batchSize),
       formatFigure((of.batchSize * of.tokens) / (of.gradientMs / 1000)),
       ...[of.gradientMs, of.readAfterMs, of.computeMs, of.readBackMs].map(formatFigure),
-      ...[of.uploadMs, of.compilationMs].map(formatFigure),
+      ...[of.uploadMs, of.compilationMs, of.slotOnHostMs].map(formatFigure),
+      of.slotOnDeviceMs === null ? NOT_MEASURED : formatFigure(of.slotOnDeviceMs),
       rate === null ? NOT_MEASURED : formatFigure(rate / 1e9),
       rate === null ? NOT_MEASURED : `${formatFigure((100 * rate) / peak)} %`,
       of.deviceBytes === null ? NOT_MEASURED : formatFigure(of.deviceBytes / 2 ** 20),
@@ -209,7 +210,7 @@ function report(figures: readonly GpuFigures[], peak: number, torch: TorchFigure
   for (const line of renderTable(columns, rows)) say(line);
   say(
     'tokens are target slots; read after is a gradient whose reads all wait for the pass, compute what it takes beyond them; ' +
-      'compilation is what the first one took longer',
+      'compilation is what the first one took longer; a slot is a gradient brought into the sums of a range, on the host or on the device',
   );
   say(
     'reason' in torch

@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { layoutSize, PhiloxRng } from '../../base/index.ts';
 import { type ModelConfig, PRESETS } from '../../config/index.ts';
 import type { MicroBatch } from '../../data/index.ts';
-import type { Engine } from '../../engine/index.ts';
+import type { DeviceGradient, Engine } from '../../engine/index.ts';
 import { createKernels } from '../../kernels/index.ts';
 import { createTrainingModel, initializeParameters } from '../../model/index.ts';
 import { summarize } from '../statistics.ts';
@@ -31,6 +31,10 @@ export interface GpuFigures {
   readonly readBackMs: number;
   /** What a gradient takes longer right after new parameters. */
   readonly uploadMs: number;
+  /** The same and all that makes it part of a worker's sums: finiteness, flush, one addition; by the host. */
+  readonly slotOnHostMs: number;
+  /** The same, all of it on the device; null where the engine leaves sums to the host. */
+  readonly slotOnDeviceMs: number | null;
   /** How much longer the first one took: the compilation of its shaders. */
   readonly compilationMs: number;
   /** Of the matrix products of one gradient; null where the engine runs them past tfjs. */
@@ -46,11 +50,12 @@ export async function measureTraining(engine: Engine, size: TrainingSize): Promi
   const { tf } = engine;
   const { model, batchSize, tokens, repeats } = size;
   const { objective } = PRESETS.base;
+  const kernels = createKernels();
   const create = (readsBeside: boolean) =>
     createTrainingModel({
       ...{ tf, model, objective, readsBeside },
       specialIds: SPECIAL_IDS,
-      dropoutMasks: createKernels(),
+      dropoutMasks: kernels,
       readInto: engine.readInto,
     });
   const [training, readingAfter] = [create(engine.readsBeside), create(false)];
@@ -64,6 +69,16 @@ export async function measureTraining(engine: Engine, size: TrainingSize): Promi
     const firstMs = await timed(compute);
     const productFlops = await countProductFlops(tf, compute);
     const gradientMs = await medianOf(repeats, () => timed(compute));
+    const sum = new Float32Array(parameters.length);
+    const slotOnHostMs = await medianOf(repeats, () =>
+      timed(async () => {
+        await compute();
+        kernels.addLeaf(gradient, [sum]);
+      }),
+    );
+    const slotOnDeviceMs = await timeSlotOnDevice(engine, repeats, () =>
+      training.gradientOnDevice(batch, KEY),
+    );
     readingAfter.setParameters(parameters);
     const readAfterMs = await medianOf(repeats, () =>
       timed(() => readingAfter.gradient(batch, KEY, gradient)),
@@ -76,6 +91,7 @@ export async function measureTraining(engine: Engine, size: TrainingSize): Promi
     const readBackMs = await medianOf(repeats, () => timeReadBack(tf, training.layout));
     return {
       ...{ batchSize, tokens, gradientMs, readAfterMs, readBackMs, productFlops },
+      ...{ slotOnHostMs, slotOnDeviceMs },
       compilationMs: Math.max(0, firstMs - gradientMs),
       computeMs: Math.max(0, readAfterMs - readBackMs),
       uploadMs: Math.max(0, afterUploadMs - gradientMs),
@@ -85,6 +101,28 @@ export async function measureTraining(engine: Engine, size: TrainingSize): Promi
     training.dispose();
     readingAfter.dispose();
   }
+}
+
+async function timeSlotOnDevice(
+  engine: Engine,
+  repeats: number,
+  compute: () => Promise<{ readonly gradient: DeviceGradient }>,
+): Promise<number | null> {
+  const sums = await engine.deviceSums();
+  if (sums === null) return null;
+  const slot = async (before: DeviceGradient | null) => {
+    const { leaf } = await sums.leaf((await compute()).gradient);
+    return before === null ? leaf : sums.add(before, leaf);
+  };
+  // Its shaders are compiled then.
+  let sum = await slot(await slot(null));
+  const milliseconds = await medianOf(repeats, () =>
+    timed(async () => {
+      sum = await slot(sum);
+    }),
+  );
+  for (const tensor of sum) tensor?.dispose();
+  return milliseconds;
 }
 
 async function timed(work: () => Promise<unknown>): Promise<number> {

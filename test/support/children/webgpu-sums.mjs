@@ -31,9 +31,8 @@ async function specialDifferences() {
   const [node] = sums.add(ofLeft.leaf, ofRight.leaf);
   const found = await node.data();
   node.dispose();
-  const [expectedLeaf, other] = [new Float32Array(left.length), new Float32Array(left.length)];
-  kernels.flushInto(expectedLeaf, left);
-  kernels.flushInto(other, right);
+  const [expectedLeaf, other] = [left.slice(), right.slice()];
+  for (const flushed of [expectedLeaf, other]) kernels.addLeaf(flushed, []);
   const expected = new Float32Array(left.length);
   kernels.addFlush(expected, expectedLeaf, other);
   return { leaf: sameBits(leaf, expectedLeaf), node: sameBits(found, expected), ofNull: nullSums() };
@@ -88,8 +87,8 @@ async function fragmentsOf(kind, sumsOrNull, takenAway = null) {
   const fragments = new FragmentStore(kernels, floats, MICRO_BATCHES);
   const restarts = [];
   const gradients = new SlotGradients({
-    ...{ engine, model: training, kernels, parameters, fragments, microBatches: MICRO_BATCHES },
-    ...{ sums: sumsOrNull, blockSums: new Float64Array(Math.ceil(floats / 4096)) },
+    ...{ engine, model: training, parameters, fragments, microBatches: MICRO_BATCHES },
+    sums: sumsOrNull,
     onRestart: ({ kind: what }) => restarts.push(what),
     batchOf: async (key) => batchOf(key),
   });

@@ -63,6 +63,27 @@ describe('FragmentStore', () => {
     );
   });
 
+  test('takes sums of several slots in, with the bits of slots that came one by one', () => {
+    const slots = [...Array(13).keys()];
+    const whole = new FragmentStore(kernels, FLOATS, 13);
+    const inRanges = new FragmentStore(kernels, FLOATS, 13);
+    for (const range of [slots.slice(7, 11), slots.slice(0, 3), slots.slice(11), slots.slice(3, 7)]) {
+      const ofRange = new FragmentStore(kernels, FLOATS, 13);
+      for (const slot of range) {
+        addSlot(whole, slot, leafOf(slot, 5));
+        addSlot(ofRange, slot, leafOf(slot, 5));
+      }
+      for (const { first, count, value } of ofRange.fragments()) {
+        const target = inRanges.leaf();
+        target.set(value);
+        inRanges.addNode({ first, count }, target);
+      }
+    }
+    expect(inRanges.fragments().map(({ first, count }) => [first, count])).toEqual([[0, 13]]);
+    expect(firstDifference(inRanges.fragments()[0]!.value, whole.fragments()[0]!.value)).toBeNull();
+    expect(() => inRanges.addNode({ first: 4, count: 4 }, inRanges.leaf())).toThrow('slot 4');
+  });
+
   test('refuses a slot that it holds, alone or within a sum', () => {
     const store = new FragmentStore(kernels, 8, 4);
     for (const slot of [0, 1, 3]) addSlot(store, slot, filled(1));
