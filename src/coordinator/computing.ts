@@ -83,9 +83,9 @@ export function onHandedBack(
 
 /** Plans slots anew that a worker has or took from the queue, from `first` on. */
 function reopen(turn: Turn, { incarnation }: WorkerRecord, job: string, first: number): void {
-  const { activity, generation } = turn.state;
+  const { activity, generation, nowMs } = turn.state;
   if (activity.phase !== 'computing') return;
-  const result = handBack(activity.ledger, job, incarnation, first, generation, speeds(turn.state));
+  const result = handBack(activity.ledger, job, incarnation, first, generation, speeds(turn.state), nowMs);
   if (result === null) return;
   const { ledger, reopened } = result;
   turn.state.activity = { ...activity, ledger };

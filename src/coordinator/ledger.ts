@@ -27,6 +27,8 @@ export interface Ledger {
   readonly microBatches: number;
   /** Serial number of the newest plan. */
   readonly plan: number;
+  /** By slot, the most milliseconds that a holder had spent on it when it was taken back unfinished. */
+  readonly lostMs: Readonly<Record<number, number>>;
   readonly ranges: readonly RangeRecord[];
 }
 
@@ -52,7 +54,7 @@ export function openLedger(
   microBatches: number,
   speeds: readonly number[],
 ): Ledger {
-  const head = { run, step, microBatches, plan: 0 };
+  const head = { run, step, microBatches, plan: 0, lostMs: {} };
   return { ...head, ranges: recordsOf(head, generation, planRanges(microBatches, speeds)) };
 }
 
@@ -115,6 +117,7 @@ export function handBack(
   first: number,
   generation: number,
   speeds: readonly number[],
+  nowMs: number,
 ): Reopened | null {
   const index = ledger.ranges.findIndex((range) => range.id === id);
   const range = ledger.ranges[index];
@@ -125,7 +128,10 @@ export function handBack(
   if (!isPossible) return null;
   const kept = numKept === 0 ? [] : [{ ...range, count: numKept, takingBack: false }];
   const missing = Array.from({ length: range.count - numKept }, (_, place) => first + place);
-  return planAnew(replace(ledger, index, kept), missing, generation, speeds);
+  const left = replace(ledger, index, kept);
+  if (!range.takingBack || numKept > range.results.length) return planAnew(left, missing, generation, speeds);
+  const spentMs = Math.max(nowMs - range.sinceMs, ledger.lostMs[first] ?? 0);
+  return planAnew({ ...left, lostMs: { ...ledger.lostMs, [first]: spentMs } }, missing, generation, speeds);
 }
 
 /**

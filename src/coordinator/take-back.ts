@@ -4,7 +4,9 @@
  *
  * A slot that was not begun moves without loss. One that was begun is computed a second time from the
  * start, so it is moved only when its holder is twice as late; whichever of the two settles it first
- * counts (worker/slot-gate.ts), and no slot is ever in two workers' sums.
+ * counts (worker/slot-gate.ts), and no slot is ever in two workers' sums. A slot that was taken back so once is
+ * expected to take the next worker as long as it had taken the last: else one that is slow wherever it is computed
+ * would go from hand to hand for ever.
  */
 import { assert } from '../base/index.ts';
 import { isOpen, type Ledger, type RangeRecord, waiting } from './ledger.ts';
@@ -44,13 +46,21 @@ export function planTakeBack(ledger: Ledger, workers: readonly Hand[], nowMs: nu
   for (const range of open) {
     const holder = workers.find(({ incarnation }) => incarnation === range.holder);
     assert(holder !== undefined, `the holder of ${range.id} is a member`);
-    const found = bestOf(range, 1000 / holder.speed, slotMs, nowMs);
+    const lostMs = ledger.lostMs[range.first + range.results.length] ?? 0;
+    const found = bestOf(range, 1000 / holder.speed, slotMs, lostMs, nowMs);
     if (found !== null && (best === null || found.withoutMs > best.withoutMs)) best = found;
   }
   return best;
 }
 
-function bestOf(range: RangeRecord, holderSlotMs: number, slotMs: number, nowMs: number): TakeBack | null {
+/** `lostMs`: what the slot that is begun has cost in vain before. */
+function bestOf(
+  range: RangeRecord,
+  holderSlotMs: number,
+  slotMs: number,
+  lostMs: number,
+  nowMs: number,
+): TakeBack | null {
   const numLeft = range.count - range.results.length;
   const spentMs = nowMs - range.sinceMs;
   // One that takes longer than it should is expected to take as long again.
@@ -60,9 +70,10 @@ function bestOf(range: RangeRecord, holderSlotMs: number, slotMs: number, nowMs:
   for (let numTaken = 1; numTaken <= numLeft; numTaken += 1) {
     const takesBegun = numTaken === numLeft;
     const restMs = takesBegun ? 0 : begunMs + (numLeft - 1 - numTaken) * holderSlotMs;
-    const withMs = Math.max(restMs, numTaken * slotMs);
+    const takenMs = takesBegun ? Math.max(slotMs, lostMs) + (numTaken - 1) * slotMs : numTaken * slotMs;
+    const withMs = Math.max(restMs, takenMs);
     if (withoutMs - withMs < Math.max(GAIN_MS_MIN, GAIN_SHARE_MIN * withoutMs)) continue;
-    if (takesBegun && begunMs < BEGUN_RATIO_MIN * slotMs) continue;
+    if (takesBegun && begunMs < BEGUN_RATIO_MIN * Math.max(slotMs, lostMs)) continue;
     if (best === null || withMs < best.withMs) {
       best = { range, first: range.first + range.count - numTaken, withoutMs, withMs };
     }

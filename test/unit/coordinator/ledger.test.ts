@@ -153,7 +153,7 @@ describe('reclaiming', () => {
 
 describe('handing back', () => {
   const handed = (ledger: Ledger, index: number, holder: string, first: number) =>
-    handBack(ledger, ledger.ranges[index]!.id, holder, first, 7, [1, 1]);
+    handBack(ledger, ledger.ranges[index]!.id, holder, first, 7, [1, 1], 0);
 
   test('leaves the holder what it keeps, and plans the rest anew', () => {
     const before = noteTakingBack(leased(open(), 0, 'a'), open().ranges[0]!.id);
@@ -191,7 +191,7 @@ describe('handing back', () => {
     const ledger = complete(begun, id, 'a', resultsOf({ first: 0, count: 2 }), 0)!;
     for (const first of [0, 1, 5]) expect(handed(ledger, 0, 'a', first)).toBeNull();
     expect(handed(ledger, 0, 'b', 2)).toBeNull();
-    expect(handBack(ledger, 'run-7-3-9-0-4', 'a', 0, 7, [1])).toBeNull();
+    expect(handBack(ledger, 'run-7-3-9-0-4', 'a', 0, 7, [1], 0)).toBeNull();
     expect(handed(ledger, 0, 'a', 2)).not.toBeNull();
   });
 
@@ -250,7 +250,7 @@ test('whatever happens, the ranges hold every slot exactly once and names are ne
         } else if (kind === 'takeBack') {
           ledger = noteTakingBack(ledger, id);
         } else if (kind === 'handBack') {
-          const result = handBack(ledger, id, worker, first + from, generation, [1, 1]);
+          const result = handBack(ledger, id, worker, first + from, generation, [1, 1], 0);
           const isHolders = holder === worker && from >= results.length && from <= count;
           expect(result !== null).toBe(isHolders || (holder === null && from === 0));
           if (result !== null) plan(result);
