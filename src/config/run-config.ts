@@ -263,5 +263,6 @@ export function listDifferences(ours: unknown, theirs: unknown, path = ''): stri
       listDifferences(ours[key], theirs[key], path === '' ? key : `${path}.${key}`),
     );
   }
-  return Object.is(ours, theirs) ? [] : [`${path}: ${JSON.stringify(ours)} -> ${JSON.stringify(theirs)}`];
+  const show = (value: unknown) => JSON.stringify(value) ?? 'not set';
+  return Object.is(ours, theirs) ? [] : [`${path}: ${show(ours)} -> ${show(theirs)}`];
 }

@@ -103,8 +103,8 @@ describe('listDifferences', () => {
   });
 
   test('names what only one side has', () => {
-    expect(listDifferences({ a: 1 }, { a: 1, b: { c: 2 } })).toEqual(['b: undefined -> {"c":2}']);
-    expect(listDifferences([1, 2], [1])).toEqual(['1: 2 -> undefined']);
+    expect(listDifferences({ a: 1 }, { a: 1, b: { c: 2 } })).toEqual(['b: not set -> {"c":2}']);
+    expect(listDifferences([1, 2], [1])).toEqual(['1: 2 -> not set']);
   });
 
   test('is empty exactly for equal values, and mirrored for swapped ones', () => {
