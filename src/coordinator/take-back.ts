@@ -66,14 +66,15 @@ function bestOf(
   // One that takes longer than it should is expected to take as long again.
   const begunMs = spentMs < holderSlotMs ? holderSlotMs - spentMs : spentMs;
   const withoutMs = begunMs + (numLeft - 1) * holderSlotMs;
+  const begunElsewhereMs = Math.max(slotMs, lostMs);
   let best: TakeBack | null = null;
   for (let numTaken = 1; numTaken <= numLeft; numTaken += 1) {
     const takesBegun = numTaken === numLeft;
     const restMs = takesBegun ? 0 : begunMs + (numLeft - 1 - numTaken) * holderSlotMs;
-    const takenMs = takesBegun ? Math.max(slotMs, lostMs) + (numTaken - 1) * slotMs : numTaken * slotMs;
+    const takenMs = takesBegun ? begunElsewhereMs + (numTaken - 1) * slotMs : numTaken * slotMs;
     const withMs = Math.max(restMs, takenMs);
     if (withoutMs - withMs < Math.max(GAIN_MS_MIN, GAIN_SHARE_MIN * withoutMs)) continue;
-    if (takesBegun && begunMs < BEGUN_RATIO_MIN * Math.max(slotMs, lostMs)) continue;
+    if (takesBegun && begunMs < BEGUN_RATIO_MIN * begunElsewhereMs) continue;
     if (best === null || withMs < best.withMs) {
       best = { range, first: range.first + range.count - numTaken, withoutMs, withMs };
     }

@@ -3,34 +3,25 @@
  * with the same bits. Nothing of it can be read by anyone before it has been brought home, and all of it is lost
  * with the device; what was in it can be computed again.
  */
-import { assert, type ParameterLayout } from '../base/index.ts';
-import { FragmentSet } from '../collective/index.ts';
+import type { ParameterLayout } from '../base/index.ts';
 import type { DeviceGradient, DeviceSums, Engine } from '../engine/index.ts';
 import type { FragmentStore } from './fragment-store.ts';
+import { PartialSums } from './partial-sums.ts';
 
 export class DeviceFragments {
-  readonly #sums: DeviceSums;
-  readonly #microBatches: number;
-  readonly #values = new Map<number, DeviceGradient>();
-  #set: FragmentSet;
+  readonly #device: DeviceSums;
+  readonly #sums: PartialSums<DeviceGradient>;
 
-  constructor(sums: DeviceSums, microBatches: number) {
-    this.#sums = sums;
-    this.#microBatches = microBatches;
-    this.#set = new FragmentSet(microBatches);
+  constructor(device: DeviceSums, microBatches: number) {
+    this.#device = device;
+    this.#sums = new PartialSums(microBatches);
   }
 
   /** Adds a slot's leaf in. */
   add(slot: number, leaf: DeviceGradient): void {
-    const added = this.#set.add({ first: slot, count: 1 });
-    assert(added.accepted, added.accepted ? '' : added.error.message);
-    this.#values.set(slot, leaf);
-    for (const { left, right } of added.merges) {
-      const [sum, other] = [this.#values.get(left.first), this.#values.get(right.first)];
-      assert(sum !== undefined && other !== undefined, 'both sides of a merge are held');
-      this.#values.set(left.first, this.#sums.add(sum, other));
-      this.#values.delete(right.first);
-    }
+    this.#sums.add({ first: slot, count: 1 }, (completed) =>
+      completed.reduce((sum, other) => this.#device.add(sum, other), leaf),
+    );
   }
 
   /** Reads all of it into `store`, whole or not at all, and forgets it. Throws what reading throws. */
@@ -39,11 +30,11 @@ export class DeviceFragments {
     layout: ParameterLayout,
     readInto: Engine['readInto'],
   ): Promise<void> {
-    const nodes = this.#set.fragments.map((node) => ({ node, target: store.leaf() }));
-    const reads = nodes.flatMap(({ node, target }) =>
+    const nodes = this.#sums.all().map(({ node, value }) => ({ node, value, target: store.leaf() }));
+    const reads = nodes.flatMap(({ value, target }) =>
       layout.map(async ({ offset, size }, place) => {
         const part = target.subarray(offset, offset + size);
-        const tensor = this.#values.get(node.first)![place];
+        const tensor = value[place];
         if (tensor == null) part.fill(0);
         else await readInto(tensor, part);
       }),
@@ -60,9 +51,7 @@ export class DeviceFragments {
 
   /** Forgets everything. */
   clear(): void {
-    for (const value of this.#values.values()) freeGradient(value);
-    this.#values.clear();
-    this.#set = new FragmentSet(this.#microBatches);
+    for (const value of this.#sums.clear()) freeGradient(value);
   }
 }
 

@@ -17,6 +17,7 @@ const PURE = [
   'worker/set-aside.ts',
   'worker/slot-gate.ts',
   'worker/fragment-store.ts',
+  'worker/partial-sums.ts',
   'worker/thread-messages.ts',
   'collective/',
   'simulator/',

@@ -1,6 +1,8 @@
 // The webgpu engine's own kernels against the plain form: values and gradients of the model's operations on WebGPU,
 // and by automatic differentiation of core ops on tfjs's CPU backend. Argument: folder of the compiled source.
 // Prints one JSON line.
+import { errorOf, sameBits } from './compare-floats.mjs';
+
 const [source] = process.argv.slice(2);
 const { PhiloxRng } = await import(`${source}/base/index.js`);
 const { loadEngine } = await import(`${source}/engine/index.js`);
@@ -157,19 +159,7 @@ async function run({ shapes, scale }, form, differentiated) {
   return read;
 }
 
-/** Relative L2 error. */
-function errorOf(actual, expected) {
-  let difference = 0;
-  let square = 0;
-  expected.forEach((value, i) => {
-    difference += (actual[i] - value) ** 2;
-    square += value ** 2;
-  });
-  return Math.sqrt(difference / square);
-}
-
-const bytesOf = ({ buffer, byteOffset, byteLength }) => Buffer.from(buffer, byteOffset, byteLength);
-const sameBits = (left, right) => left.every((array, i) => bytesOf(array).equals(bytesOf(right[i])));
+const allSameBits = (left, right) => left.every((array, i) => sameBits(array, right[i]));
 
 await tf.setBackend('cpu');
 const expected = [];
@@ -186,7 +176,7 @@ for (const [index, one] of cases.entries()) {
     name: one.name,
     milliseconds,
     errors: first.map((array, i) => errorOf(array, expected[index][i])),
-    repeats: sameBits(first, again),
+    repeats: allSameBits(first, again),
   });
 }
 /** Far from zero, where exponentials would overflow, and in the form without gradients. */
@@ -212,7 +202,7 @@ async function productsByTile() {
     tensor.dispose();
   }
   tf.dispose([a, b]);
-  return results.every((values) => sameBits(values, results[0]));
+  return results.every((values) => allSameBits(values, results[0]));
 }
 /** Rows of a table by id and by place, and the table scaled: what of it differs from the host's. */
 async function tableDifferences(numRows, width) {
@@ -229,9 +219,7 @@ async function tableDifferences(numRows, width) {
   const expected = [rows(ids), rows(slice), onHost.map((value) => Math.fround(value * Math.fround(0.3)))];
   const read = await Promise.all(found.map((tensor) => tensor.data()));
   tf.dispose([table, found]);
-  return ['gather', 'slice', 'scale'].filter(
-    (_, i) => !sameBits([read[i]], [Float32Array.from(expected[i])]),
-  );
+  return ['gather', 'slice', 'scale'].filter((_, i) => !sameBits(read[i], Float32Array.from(expected[i])));
 }
 const tables = [...(await tableDifferences(37, 6)), ...(await tableDifferences(75, 6))];
 /** Tokens that rows predict, where some are equally probable: rows of the identity against a table of steps. */
@@ -271,7 +259,7 @@ async function subgroupsAgree() {
     tf.dispose(results);
   }
   tf.dispose(inputs);
-  return sameBits(runs[0], runs[1]);
+  return allSameBits(runs[0], runs[1]);
 }
 const subgroups = { lanes: tf.backend().recorder.subgroupLanes, agree: await subgroupsAgree() };
 const leaked = tf.memory().numTensors - liveBefore;

@@ -1,5 +1,7 @@
 // Training and generation on WebGPU with matrices that no shader may be given whole, and the same on tfjs's CPU
 // backend. Argument: folder of the compiled source. Prints one JSON line.
+import { errorOf } from './compare-floats.mjs';
+
 const [source] = process.argv.slice(2);
 const { layoutSize, PhiloxRng } = await import(`${source}/base/index.js`);
 const { loadEngine } = await import(`${source}/engine/index.js`);
@@ -85,17 +87,6 @@ async function generate({ kind, ...decoding }) {
   encoded.dispose();
   generation.dispose();
   return sequences.map(({ tokens }) => tokens.map(({ id, layer, entropy }) => [id, layer, entropy]));
-}
-
-/** Relative L2 error. */
-function errorOf(actual, expected) {
-  let difference = 0;
-  let square = 0;
-  expected.forEach((value, i) => {
-    difference += (actual[i] - value) ** 2;
-    square += value ** 2;
-  });
-  return Math.sqrt(difference / square);
 }
 
 const results = {};

@@ -1,5 +1,7 @@
 // Gradients added up on a WebGPU device against the host's sums: bits, special values, devices that are taken away.
 // Argument: folder of the built program. Prints one JSON line.
+import { sameBits } from './compare-floats.mjs';
+
 const [source] = process.argv.slice(2);
 const { layoutSize, PhiloxRng } = await import(`${source}/base/index.js`);
 const { loadEngine } = await import(`${source}/engine/index.js`);
@@ -16,8 +18,6 @@ const { tf } = engine;
 const kernels = createKernels();
 const sums = await engine.deviceSums();
 
-const bytesOf = ({ buffer, byteOffset, byteLength }) => Buffer.from(buffer, byteOffset, byteLength);
-const sameBits = (left, right) => bytesOf(left).equals(bytesOf(right));
 const ofBits = (...bits) => new Float32Array(Uint32Array.from(bits).buffer);
 
 /** Zeros, subnormals, the smallest and largest numbers, infinities and NaN of both signs, each with each. */
