@@ -9,7 +9,7 @@ import { type GradientPrecision, PRESETS } from '../config/index.ts';
 import { createKernels, numBlocks } from '../kernels/index.ts';
 import { GradientMemory, type PeerFrame, PeerMemories, PeerReceiver, PeerSender } from '../net/index.ts';
 import { deriveKey, type MemberAddress, PROTOCOL_VERSION } from '../protocol/index.ts';
-import { PackingRoom, Reduction, type ReductionContext } from '../worker/index.ts';
+import { Reduction, type ReductionContext, SendingRoom } from '../worker/index.ts';
 
 /** Slots per rank; aligned, so that each rank holds one fragment of them. */
 export const SLOTS_PER_RANK = 4;
@@ -59,7 +59,7 @@ let kernels = createKernels();
 const receiver = await PeerReceiver.bind('tcp://127.0.0.1:*', key);
 const memory = GradientMemory.create();
 const peerMemories = new PeerMemories(memory.address, fail);
-const packingRoom = new PackingRoom();
+const sendingRoom = new SendingRoom();
 const senders = new Map<string, PeerSender>();
 const buffersOf = new Map<number, Buffers>();
 let rank = 0;
@@ -126,7 +126,7 @@ async function reduce({ step, floats, startAt }: Extract<ToRank, { type: 'reduce
     pieceFloats: PRESETS.small.network.pieceBytes / 4,
     memory,
     peerMemories,
-    packingRoom,
+    room: sendingRoom,
     senderTo,
     onFinished: (digest, allFinite) => {
       const milliseconds = performance.now() - startMs;

@@ -21,6 +21,8 @@ export interface AllReduceConfig {
   /** This rank's place in the generation's member list: 0 .. numRanks-1. */
   readonly rank: number;
   readonly numRanks: number;
+  /** By rank, equal for ranks that reach each other without a wire (topology.ts). */
+  readonly hosts: readonly number[];
   /** Length of the flat vector. */
   readonly totalFloats: number;
   /** Longest piece of a shard, a multiple of BLOCK_FLOATS. */
@@ -41,9 +43,9 @@ export type Operand =
 export type AllReduceEvent =
   /** This rank's fragments may be read and its reduced vector written. Once, and first. */
   | { readonly type: 'started' }
-  /** `from` sent its fragment `node` for a piece of this rank's shard. */
+  /** `from` sent a fragment for a piece that this rank adds up: its own, or the sum of those of its host. */
   | ({ readonly type: 'fragmentArrived' } & Arrival & { readonly node: SlotRange })
-  /** `from` sent a finished piece of its shard. */
+  /** `from` sent a finished piece, of its own shard or passed on. */
   | ({ readonly type: 'reducedArrived' } & Arrival)
   /** The attempt is void: a member was lost, or the coordinator said so. */
   | { readonly type: 'aborted' };
@@ -56,7 +58,12 @@ interface Arrival extends VectorRange {
 
 /** Run in list order. A send copies or pins its range before anything after it overwrites the range. */
 export type AllReduceEffect =
-  | ({ readonly type: 'sendFragment'; readonly to: number; readonly node: SlotRange } & VectorRange)
+  | ({
+      readonly type: 'sendFragment';
+      readonly to: number;
+      readonly node: SlotRange;
+      readonly from: Exclude<Operand, { kind: 'reduced' }>;
+    } & VectorRange)
   /** From the reduced vector, whose range is final by then. */
   | ({ readonly type: 'sendReduced'; readonly to: number } & VectorRange)
   /** into = left + right by the flushing kernel; `into` may be one of the two. */
@@ -84,9 +91,9 @@ export type RejectKind =
   | 'not-reducing'
   /** From a rank that has nothing to send here. */
   | 'foreign-rank'
-  /** Not a piece of the shard plan, or of another rank's shard. */
+  /** Not a piece of the shard plan, or not this rank's to add up, or not the sender's to tell. */
   | 'unknown-piece'
-  /** A fragment of slots that the sender did not compute. */
+  /** A fragment of slots that neither the sender nor those whom it speaks for have computed. */
   | 'foreign-slots'
   /** Not a node of the tree. */
   | 'not-a-node'

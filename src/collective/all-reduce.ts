@@ -1,9 +1,10 @@
 /**
  * One attempt at an all-reduce, as one rank sees it: a synchronous, total, deterministic state machine
- * with one entrance. Reduce-scatter: every rank sends its fragments of each other rank's shard straight
- * to the owner, piece by piece. All-gather: the owner sends each piece to all others once its tree is
- * finished. With aligned slots a rank sends 2 (N-1)/N of the vector (Patarasuk & Yuan, J. Parallel
- * Distrib. Comput. 69, 2009).
+ * with one entrance. Reduce-scatter: every rank sends its fragments of each other rank's shard to the
+ * owner, piece by piece. All-gather: the owner sends each piece to all others once its tree is finished.
+ * With aligned slots a rank sends 2 (N-1)/N of the vector (Patarasuk & Yuan, J. Parallel Distrib. Comput.
+ * 69, 2009). From one host to another both go through one rank of a host (topology.ts), so that a host of
+ * H with aligned slots sends 2 (H-1)/H of the vector.
  *
  *   waiting --started--> reducing --last piece--> finished
  *      \---- aborted ------> aborted <---- aborted ---/
@@ -25,9 +26,11 @@ import type {
   AttemptId,
   RejectKind,
 } from './all-reduce-types.ts';
+import type { CoverageError } from './fragment-set.ts';
 import { PieceSum } from './piece-sum.ts';
 import { maximalSubtrees } from './reduction-tree.ts';
 import { type Piece, planPieces, type VectorRange } from './shard-plan.ts';
+import { Topology } from './topology.ts';
 
 export type AllReducePhase = 'waiting' | 'reducing' | 'finished' | 'aborted';
 
@@ -42,21 +45,26 @@ export class AllReduce {
   /** By owner, in order. */
   readonly #pieces: readonly (readonly Piece[])[];
   readonly #pieceAt: ReadonlyMap<number, Piece>;
-  /** The sums over this rank's own pieces, by offset. */
+  readonly #topology: Topology;
+  /** The sums over the pieces that this rank owns, or leads for its host; by offset. */
   readonly #sums: ReadonlyMap<number, PieceSum>;
   /** Offsets of the pieces whose result is not here yet. */
   readonly #awaited: Set<number>;
   #phase: AllReducePhase = 'waiting';
 
   constructor(config: AllReduceConfig) {
-    const { rank, numRanks, totalFloats, pieceFloats, slotOwners } = config;
+    const { rank, numRanks, hosts, totalFloats, pieceFloats, slotOwners } = config;
     assert(rank >= 0 && rank < numRanks, `rank ${rank} of ${numRanks}`);
+    assert(hosts.length === numRanks, `${hosts.length} hosts for ${numRanks} ranks`);
     for (const owner of slotOwners) assert(owner >= 0 && owner < numRanks, `slot owner ${owner} is no rank`);
     this.#config = config;
     this.#pieces = planPieces(totalFloats, numRanks, pieceFloats);
     this.#pieceAt = new Map(this.#pieces.flat().map((piece) => [piece.offset, piece]));
+    this.#topology = new Topology(hosts, slotOwners);
     this.#sums = new Map(
-      this.#pieces[rank]!.map((piece) => [piece.offset, new PieceSum(piece, slotOwners.length)]),
+      [...this.#pieceAt.values()]
+        .filter((piece) => this.#topology.leaderFor(piece, rank) === rank)
+        .map((piece) => [piece.offset, new PieceSum(piece, slotOwners.length, piece.owner === rank)]),
     );
     this.#awaited = new Set(this.#pieceAt.keys());
   }
@@ -69,15 +77,12 @@ export class AllReduce {
     return this.#phase;
   }
 
-  /** Whether the piece that begins there is this rank's to reduce. */
-  owns(offset: number): boolean {
-    return this.#sums.has(offset);
-  }
-
-  /** The first piece whose result is not here, for saying whom this rank waits for; null when it has all. */
-  get awaited(): Piece | null {
+  /** The first piece whose result is not here, and the rank it comes from (perhaps this one); null when all are. */
+  get awaited(): { readonly piece: Piece; readonly from: number } | null {
     const [offset] = this.#awaited;
-    return offset === undefined ? null : this.#pieceAt.get(offset)!;
+    if (offset === undefined) return null;
+    const piece = this.#pieceAt.get(offset)!;
+    return { piece, from: this.#topology.sourceOf(piece, this.#config.rank) };
   }
 
   /** Takes one event; the effects are to be run in order. */
@@ -111,26 +116,43 @@ export class AllReduce {
     const ownSlots = slotOwners.flatMap((owner, slot) => (owner === rank ? [slot] : []));
     const fragments = maximalSubtrees(slotOwners.length, ownSlots);
     this.#sendFragments(fragments, effects);
-    for (const piece of this.#pieces[rank]!) {
-      const sum = this.#sums.get(piece.offset)!;
+    for (const [offset, sum] of this.#sums) {
+      const piece = this.#pieceAt.get(offset)!;
       for (const node of fragments) {
-        const error = sum.add(node, { kind: 'local', node }, effects);
-        assert(error === null, error?.message ?? '');
+        if (this.#topology.receiverOf(node, piece, rank) !== rank) continue;
+        const added = sum.add(node, { kind: 'local', node }, effects);
+        assert(!isError(added), isError(added) ? added.message : '');
+        this.#passOn(added, piece, sum, effects);
       }
-      if (sum.complete) this.#publish(piece, effects);
     }
     this.#finishIfDone(effects);
   }
 
-  /** Round by round one piece to every owner, the next rank first, so that no owner is sent to by all at once. */
+  /** Round by round one piece of every owner, the next rank first, so that no owner is sent to by all at once. */
   #sendFragments(fragments: readonly SlotRange[], effects: AllReduceEffect[]): void {
+    const { rank } = this.#config;
     const rounds = Math.max(...this.#pieces.map((pieces) => pieces.length));
     for (let round = 0; round < rounds; round += 1) {
-      for (const to of this.#peers()) {
-        const piece = this.#pieces[to]![round];
+      for (const owner of this.#peers()) {
+        const piece = this.#pieces[owner]![round];
         if (piece === undefined) continue;
-        for (const node of fragments) effects.push({ type: 'sendFragment', to, node, ...rangeOf(piece) });
+        for (const node of fragments) {
+          const to = this.#topology.receiverOf(node, piece, rank);
+          if (to === rank) continue;
+          effects.push({ type: 'sendFragment', to, node, from: { kind: 'local', node }, ...rangeOf(piece) });
+        }
       }
+    }
+  }
+
+  /** A sum has grown to this node: does with it what is due. */
+  #passOn(node: SlotRange, piece: Piece, sum: PieceSum, effects: AllReduceEffect[]): void {
+    const { rank, slotOwners } = this.#config;
+    if (piece.owner !== rank) {
+      if (this.#topology.isWhole(node, rank)) sum.send(node, piece.owner, effects);
+    } else if (node.count === slotOwners.length) {
+      this.#awaited.delete(piece.offset);
+      this.#publish(piece, effects);
     }
   }
 
@@ -173,29 +195,34 @@ export class AllReduce {
     const { rank, slotOwners } = this.#config;
     const piece = this.#pieceAt.get(offset)!;
     const sum = this.#sums.get(offset);
-    if (sum === undefined) {
+    const topology = this.#topology;
+    const isBetweenHosts = !topology.isSameHost(from, rank);
+    if (sum === undefined || (isBetweenHosts && piece.owner !== rank)) {
       const reason = `the piece at float ${offset} is rank ${piece.owner}'s to reduce, not rank ${rank}'s`;
       return { kind: 'unknown-piece', reason };
     }
+    const speaksForHost = isBetweenHosts && topology.leaderFor(piece, from) === from;
+    const isTheirs = (owner: number) => owner === from || (speaksForHost && topology.isSameHost(owner, from));
     const nodeOwners = slotOwners.slice(node.first, node.first + node.count);
-    const foreign = nodeOwners.findIndex((owner) => owner !== from);
+    const foreign = nodeOwners.findIndex((owner) => !isTheirs(owner));
     if (foreign !== -1) {
       const reason = `slot ${node.first + foreign} is rank ${nodeOwners[foreign]}'s, but rank ${from} sent it`;
       return { kind: 'foreign-slots', reason };
     }
-    const error = sum.add(node, { kind: 'frame', frame }, effects);
-    if (error !== null) {
-      return { kind: error.kind, reason: `${error.message}, at float ${offset} from rank ${from}` };
+    const added = sum.add(node, { kind: 'frame', frame }, effects);
+    if (isError(added)) {
+      return { kind: added.kind, reason: `${added.message}, at float ${offset} from rank ${from}` };
     }
-    if (sum.complete) this.#publish(piece, effects);
+    this.#passOn(added, piece, sum, effects);
     return null;
   }
 
   #takeReduced(event: ArrivalEvent, effects: AllReduceEffect[]): Refusal | null {
     const { from, offset, length, frame } = event;
-    const { owner } = this.#pieceAt.get(offset)!;
-    if (owner !== from) {
-      const reason = `the piece at float ${offset} is rank ${owner}'s to reduce, not rank ${from}'s`;
+    const piece = this.#pieceAt.get(offset)!;
+    const source = this.#topology.sourceOf(piece, this.#config.rank);
+    if (source !== from) {
+      const reason = `the piece at float ${offset} comes from rank ${source}, not from rank ${from}`;
       return { kind: 'unknown-piece', reason };
     }
     if (!this.#awaited.delete(offset)) {
@@ -203,13 +230,17 @@ export class AllReduce {
     }
     effects.push({ type: 'storeReduced', offset, length, from: { kind: 'frame', frame } });
     effects.push({ type: 'release', frame });
+    this.#publish(piece, effects);
     return null;
   }
 
-  /** Sends a piece of this rank's shard, just finished, to all others. */
+  /** Sends a finished piece to all who are to have it from this rank. */
   #publish(piece: Piece, effects: AllReduceEffect[]): void {
-    this.#awaited.delete(piece.offset);
-    for (const to of this.#peers()) effects.push({ type: 'sendReduced', to, ...rangeOf(piece) });
+    const { rank } = this.#config;
+    for (const to of this.#peers()) {
+      if (this.#topology.sourceOf(piece, to) !== rank) continue;
+      effects.push({ type: 'sendReduced', to, ...rangeOf(piece) });
+    }
   }
 
   #finishIfDone(effects: AllReduceEffect[]): void {
@@ -224,6 +255,10 @@ export class AllReduce {
     this.#phase = 'aborted';
     for (const sum of this.#sums.values()) sum.abandon(effects);
   }
+}
+
+function isError(added: SlotRange | CoverageError): added is CoverageError {
+  return 'kind' in added;
 }
 
 function rangeOf({ offset, length }: VectorRange): VectorRange {

@@ -17,6 +17,7 @@ export {
 export { planMissing, planRanges } from './range-plan.ts';
 export {
   childrenOf,
+  commonNodeOf,
   isNode,
   largestNodeAt,
   maximalSubtrees,

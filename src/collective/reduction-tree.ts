@@ -57,6 +57,22 @@ export function largestNodeAt(numSlots: number, first: number, countMax: number)
   }
 }
 
+/** The smallest node that holds two ranges. */
+export function commonNodeOf(numSlots: number, a: SlotRange, b: SlotRange): SlotRange {
+  const first = Math.min(a.first, b.first);
+  const end = Math.max(a.first + a.count, b.first + b.count);
+  assert(first >= 0 && end <= numSlots, `slots ${first}..${end - 1} are not below ${numSlots}`);
+  let node = rootOf(numSlots);
+  for (;;) {
+    const children = childrenOf(node);
+    if (children === null) return node;
+    const { left, right } = children;
+    if (end <= right.first) node = left;
+    else if (first >= right.first) node = right;
+    else return node;
+  }
+}
+
 /**
  * The fewest nodes that together hold exactly the given slots (rising, each once), in slot order: what
  * is left to send of these slots once all possible sums are taken.

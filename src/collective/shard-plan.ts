@@ -18,9 +18,10 @@ export interface VectorRange {
   readonly length: number;
 }
 
-/** A part of a shard; `owner` is the rank whose shard it is. Never empty. */
+/** A part of a shard; `owner` is the rank whose shard it is, `index` its number within. Never empty. */
 export interface Piece extends VectorRange {
   readonly owner: number;
+  readonly index: number;
 }
 
 /** An owner takes in, from all others together, at least a piece divided by this, or is the only one. */
@@ -53,7 +54,7 @@ export function planPieces(totalFloats: number, numRanks: number, pieceFloats: n
     const end = shard.offset + shard.length;
     return Array.from({ length: Math.ceil(shard.length / pieceFloats) }, (_, index) => {
       const offset = shard.offset + index * pieceFloats;
-      return { owner, offset, length: Math.min(pieceFloats, end - offset) };
+      return { owner, index, offset, length: Math.min(pieceFloats, end - offset) };
     });
   });
 }

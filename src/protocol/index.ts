@@ -1,4 +1,5 @@
 export { BODY_BYTES_MAX, deriveKey, type FrameKey, type Opened, open, seal } from './frame.ts';
+export { hostsOf } from './hosts.ts';
 export {
   type CoordinatorMessage,
   CRC_HEADER,

@@ -6,6 +6,7 @@
 import { assert, type SlotRange, unreachable } from '../base/index.ts';
 import type { AllReduceEffect, AllReduceEvent, Operand } from '../collective/index.ts';
 import type { Kernels } from '../kernels/index.ts';
+import { hostsOf } from '../protocol/index.ts';
 import type { ReduceOrder } from '../worker/index.ts';
 import type { Parts } from './parts.ts';
 
@@ -47,6 +48,7 @@ export class Exchange {
       identity: { generation: order.generation, step: order.step, attempt: order.attempt },
       rank,
       numRanks: order.members.length,
+      hosts: hostsOf(order.members),
       totalFloats: reduced.length,
       pieceFloats: 4096,
       slotOwners: order.slotOwners,
@@ -91,8 +93,8 @@ export class Exchange {
     const { kernels, reduced, onFinished, onFailed } = this.#context;
     switch (effect.type) {
       case 'sendFragment': {
-        const { node, to, offset, length } = effect;
-        this.#send(to, 'fragment', node, offset, this.#at({ kind: 'local', node }, offset, length));
+        const { node, to, from, offset, length } = effect;
+        this.#send(to, 'fragment', node, offset, this.#at(from, offset, length));
         return;
       }
       case 'sendReduced': {

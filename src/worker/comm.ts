@@ -33,8 +33,8 @@ import type {
   Update,
   UploadOrder,
 } from './lifecycle-state.ts';
-import { PackingRoom } from './packing-room.ts';
 import { Reduction } from './reduction.ts';
+import { SendingRoom } from './sending-room.ts';
 import { SetAside } from './set-aside.ts';
 import { SlotGate } from './slot-gate.ts';
 import { downloadState, takeSnapshot, uploadSnapshot } from './state-transfer.ts';
@@ -107,7 +107,7 @@ export class CommThread {
   #membership: Membership | null = null;
   #replica: Prepared | null = null;
   #setAside: SetAside | null = null;
-  readonly #packingRoom = new PackingRoom();
+  readonly #sendingRoom = new SendingRoom();
   readonly #givenJobs = new Map<string, GivenJob>();
   readonly #fragments = new FragmentsAtHand();
   /** The attempt under way, for a failure to send that comes back later. */
@@ -528,7 +528,7 @@ export class CommThread {
       pieceFloats,
       memory: this.#memory,
       peerMemories: this.#links.peerMemories,
-      packingRoom: this.#packingRoom,
+      room: this.#sendingRoom,
       senderTo: (endpoint) => this.#links.senderTo(endpoint),
       onFinished: (gradientDigest, allFinite) => {
         if (allFinite) this.#post({ type: 'reductionFinished', generation, attempt, gradientDigest });

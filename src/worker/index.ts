@@ -8,8 +8,8 @@ export type {
   ReduceOrder,
   UploadOrder,
 } from './lifecycle-state.ts';
-export { PackingRoom } from './packing-room.ts';
 export { Reduction, type ReductionContext } from './reduction.ts';
+export { SendingRoom } from './sending-room.ts';
 export { SlotGate } from './slot-gate.ts';
 export { takeSnapshot } from './state-transfer.ts';
 export { type RunningWorker, startWorker, type WorkerOptions, type WorkerOutcome } from './worker.ts';

@@ -3,17 +3,14 @@
  * memory and the floats lie there, and header and floats through the socket to all others. What was summed
  * in bfloat16 goes through sockets packed.
  */
-import { assert } from '../base/index.ts';
-import type { AllReduceEffect } from '../collective/index.ts';
-import { combineDigests, type Kernels, numBlocks, type RangeValues } from '../kernels/index.ts';
+import { assert, type SlotRange } from '../base/index.ts';
+import type { VectorRange } from '../collective/index.ts';
+import { combineDigests, type Kernels, numBlocks, type RangeValues, type SumTree } from '../kernels/index.ts';
 import type { GradientMemory, PeerMemories, PeerSender } from '../net/index.ts';
 import type { GradientHeader } from '../protocol/index.ts';
 import type { ReduceOrder } from './lifecycle-state.ts';
-import type { PackingRoom } from './packing-room.ts';
+import type { SendingRoom } from './sending-room.ts';
 import type { SharedFragment } from './thread-messages.ts';
-
-type Sent<Type> = Omit<Extract<AllReduceEffect, { type: Type }>, 'type'>;
-type HeaderPart = Pick<GradientHeader, 'type' | 'first' | 'count' | 'offset' | 'length'>;
 
 /** What a header tells of its floats, and the floats if they travel. */
 interface Written extends Pick<GradientHeader, 'digest' | 'memoryAt'> {
@@ -30,7 +27,7 @@ export interface OutgoingContext {
   /** Where fragments and reduced vector may lie for peers to read. */
   readonly memory: GradientMemory;
   readonly peerMemories: PeerMemories;
-  readonly packingRoom: PackingRoom;
+  readonly room: SendingRoom;
   senderTo(endpoint: string): PeerSender;
 }
 
@@ -43,20 +40,21 @@ export class OutgoingFrames {
   readonly #packedPieces = new Map<number, RangeValues>();
 
   constructor(context: OutgoingContext, rank: number) {
-    const { order, packingRoom, peerMemories } = context;
-    packingRoom.clear();
+    const { order, room, peerMemories } = context;
+    room.clear();
     this.#context = context;
     this.#rank = rank;
     this.#readsMemory = order.members.map((member, other) => other !== rank && peerMemories.isReadBy(member));
   }
 
-  sendFragment({ to, node, offset, length }: Sent<'sendFragment'>): void {
+  /** A fragment that this rank has computed. */
+  sendFragment(to: number, node: SlotRange, { offset, length }: VectorRange): void {
     const { fragments } = this.#context;
     const held = fragments.find(({ first }) => first === node.first);
     assert(held !== undefined, `the fragment that starts at slot ${node.first} is held`);
     const values = held.value.subarray(offset, offset + length);
     const memoryAt = this.#positionFor(to, values);
-    this.#send(to, { type: 'fragment', ...node, offset, length }, () => {
+    this.#send(to, 'fragment', node, { offset, length }, () => {
       // In memory it is as safe as where it was computed.
       if (memoryAt !== null) return { digest: null, memoryAt, values: null };
       const blockDigests = new BigUint64Array(numBlocks(length));
@@ -65,12 +63,22 @@ export class OutgoingFrames {
     });
   }
 
-  sendReduced({ to, offset, length }: Sent<'sendReduced'>, digest: string): void {
+  /** The sum of fragments of this rank's host, which is taken now: what it is made of may go. */
+  sendSum(to: number, node: SlotRange, { offset, length }: VectorRange, tree: SumTree): void {
+    const { kernels, room } = this.#context;
+    const blockDigests = new BigUint64Array(numBlocks(length));
+    const values = room.take(length, kernels.gradientPrecision);
+    kernels.sumTree(tree, values, { blockDigests, blockSums: null, firstBlock: 0 });
+    const digest = combineDigests(blockDigests);
+    this.#send(to, 'fragment', node, { offset, length }, () => ({ digest, memoryAt: null, values }));
+  }
+
+  sendReduced(to: number, { offset, length }: VectorRange, digest: string): void {
     const { order, reduced } = this.#context;
     const root = { first: 0, count: order.slotOwners.length };
     const values = reduced.subarray(offset, offset + length);
     const memoryAt = this.#positionFor(to, values);
-    this.#send(to, { type: 'reduced', ...root, offset, length }, () => {
+    this.#send(to, 'reduced', root, { offset, length }, () => {
       if (memoryAt !== null) return { digest, memoryAt, values: null };
       const packed = this.#packedPieces.get(offset) ?? this.#packed(values, null);
       this.#packedPieces.set(offset, packed);
@@ -82,8 +90,8 @@ export class OutgoingFrames {
   askForFloats(header: GradientHeader): void {
     const { first, count, offset, length, memoryAt } = header;
     const type = header.type === 'fragment' ? 'fragmentUnread' : 'reducedUnread';
-    const part = { type, first, count, offset, length } as const;
-    this.#send(header.rank, part, () => ({ digest: null, memoryAt, values: null }));
+    const nothing = { digest: null, memoryAt, values: null };
+    this.#send(header.rank, type, { first, count }, { offset, length }, () => nothing);
   }
 
   /** From here on this rank is sent the floats themselves, in later attempts too. */
@@ -99,8 +107,9 @@ export class OutgoingFrames {
 
   /** The values as they travel, and their blocks' digests where somebody asks, in one pass. */
   #packed(values: Float32Array, blockDigests: BigUint64Array | null): RangeValues {
-    const { kernels, packingRoom } = this.#context;
-    const packed = kernels.gradientPrecision === 'bfloat16' ? packingRoom.take(values.length) : null;
+    const { kernels, room } = this.#context;
+    const { gradientPrecision } = kernels;
+    const packed = gradientPrecision === 'bfloat16' ? room.take(values.length, gradientPrecision) : null;
     const measures = { blockDigests, blockSums: null, firstBlock: 0 };
     if (packed !== null || blockDigests !== null) {
       kernels.sumTree({ source: values, blockDigests: null }, packed, measures);
@@ -109,10 +118,15 @@ export class OutgoingFrames {
   }
 
   /** `write` is called when the frame's turn comes. */
-  #send(to: number, part: HeaderPart, write: () => Written): void {
+  #send(
+    to: number,
+    type: GradientHeader['type'],
+    { first, count }: SlotRange,
+    { offset, length }: VectorRange,
+    write: () => Written,
+  ): void {
     const { order, incarnation, senderTo } = this.#context;
     const { protocol, run, generation, step, attempt } = order;
-    const { type, first, count, offset, length } = part;
     senderTo(order.members[to]!.peerEndpoint).send(() => {
       const { values, digest, memoryAt } = write();
       const precision = values instanceof Uint16Array ? 'bfloat16' : 'float32';

@@ -6,11 +6,17 @@
  * Fragments are only read. They and the reduced vector, which peers of this host read where they are,
  * stay valid because nothing writes them again before every member has voted.
  */
-import { assert, messageOf, unreachable } from '../base/index.ts';
-import { AllReduce, type AllReduceEffect, type AllReduceEvent, type Operand } from '../collective/index.ts';
+import { assert, messageOf, type SlotRange, unreachable } from '../base/index.ts';
+import {
+  AllReduce,
+  type AllReduceEffect,
+  type AllReduceEvent,
+  type Operand,
+  type VectorRange,
+} from '../collective/index.ts';
 import { BLOCK_FLOATS, combineDigests, numBlocks, type SumTree } from '../kernels/index.ts';
 import type { PeerFrame } from '../net/index.ts';
-import type { GradientHeader, MemberAddress } from '../protocol/index.ts';
+import { type GradientHeader, hostsOf, type MemberAddress } from '../protocol/index.ts';
 import { damagedIn, HeldFrames, isReceived } from './held-frames.ts';
 import { type OutgoingContext, OutgoingFrames } from './outgoing-frames.ts';
 import type { SharedFragment, SharedGradient } from './thread-messages.ts';
@@ -34,7 +40,7 @@ export class Reduction {
   readonly #frames: HeldFrames;
   readonly #outgoing: OutgoingFrames;
   readonly #blockDigests: BigUint64Array;
-  /** Digests of this rank's own pieces, by offset: one computation for all peers. */
+  /** Digests of finished pieces, by offset: one computation for all peers. */
   readonly #pieceDigests = new Map<number, string>();
   #work: Promise<void> = Promise.resolve();
   #aborted = false;
@@ -48,6 +54,7 @@ export class Reduction {
       identity: { generation: order.generation, step: order.step, attempt: order.attempt },
       rank: this.#rank,
       numRanks: order.members.length,
+      hosts: hostsOf(order.members),
       totalFloats: state.reduced.length,
       pieceFloats: context.pieceFloats,
       slotOwners: order.slotOwners,
@@ -69,10 +76,15 @@ export class Reduction {
 
   /** What this rank waits for, in words; null when it has everything. */
   get awaited(): string | null {
-    const piece = this.#machine.awaited;
-    if (piece === null) return null;
-    const owner = this.order.members[piece.owner]!.worker;
-    const whose = piece.owner === this.#rank ? 'fragments of its own shard' : `the shard of ${owner}`;
+    const awaited = this.#machine.awaited;
+    if (awaited === null) return null;
+    const { piece, from } = awaited;
+    const nameOf = (rank: number) => this.order.members[rank]!.worker;
+    const through = from === piece.owner ? '' : ` through ${nameOf(from)}`;
+    const whose =
+      piece.owner === this.#rank
+        ? 'fragments of its own shard'
+        : `the shard of ${nameOf(piece.owner)}${through}`;
     return `rank ${this.#rank} waits for ${whose}, floats ${piece.offset}+${piece.length}`;
   }
 
@@ -112,12 +124,12 @@ export class Reduction {
   #sendAgain({ type, rank: to, first, count, offset, length }: GradientHeader): void {
     this.#outgoing.stopSharingWith(to);
     if (type === 'fragmentUnread') {
-      this.#outgoing.sendFragment({ to, node: { first, count }, offset, length });
+      this.#outgoing.sendFragment(to, { first, count }, { offset, length });
       return;
     }
     const digest = this.#pieceDigests.get(offset);
     assert(digest !== undefined, 'what a peer cannot read was sent to it');
-    this.#outgoing.sendReduced({ to, offset, length }, digest);
+    this.#outgoing.sendReduced(to, { offset, length }, digest);
   }
 
   /** The floats of a frame whose sender left them in its memory; null if they cannot be read. */
@@ -160,11 +172,14 @@ export class Reduction {
 
   #carryOut(effect: AllReduceEffect): void {
     switch (effect.type) {
-      case 'sendFragment':
-        this.#outgoing.sendFragment(effect);
+      case 'sendFragment': {
+        const { to, node, from } = effect;
+        if (from.kind === 'local') this.#outgoing.sendFragment(to, node, effect);
+        else this.#sendSum(to, node, effect, from.frame);
         return;
+      }
       case 'sendReduced':
-        this.#outgoing.sendReduced(effect, this.#pieceDigests.get(effect.offset)!);
+        this.#outgoing.sendReduced(effect.to, effect, this.#pieceDigests.get(effect.offset)!);
         return;
       case 'add':
         this.#add(effect);
@@ -191,6 +206,14 @@ export class Reduction {
       default:
         unreachable(effect);
     }
+  }
+
+  /** Sends what this rank has added up of its host's fragments. */
+  #sendSum(to: number, node: SlotRange, range: VectorRange, frame: number): void {
+    const tree = this.#frames.treeOf(frame);
+    this.#outgoing.sendSum(to, node, range, tree);
+    const damaged = damagedIn(tree);
+    if (damaged !== null) this.#refuseDamaged(damaged);
   }
 
   // ---- sums -------------------------------------------------------------------------------------
@@ -226,7 +249,7 @@ export class Reduction {
     if (isReceived(tree)) tree.blockDigests.set(blockDigests);
     const damaged = damagedIn(tree);
     if (damaged !== null) this.#refuseDamaged(damaged);
-    else if (this.#machine.owns(offset)) this.#pieceDigests.set(offset, combineDigests(blockDigests));
+    else this.#pieceDigests.set(offset, combineDigests(blockDigests));
   }
 
   #local(first: number): Float32Array {

@@ -16,8 +16,8 @@ import {
 } from '../../src/net/index.ts';
 import { type CoordinatorMessage, deriveKey, PROTOCOL_VERSION } from '../../src/protocol/index.ts';
 import { FragmentStore } from '../../src/worker/fragment-store.ts';
-import { PackingRoom } from '../../src/worker/packing-room.ts';
 import { Reduction } from '../../src/worker/reduction.ts';
+import { SendingRoom } from '../../src/worker/sending-room.ts';
 import type { SharedGradient } from '../../src/worker/thread-messages.ts';
 import { emptyFloats, firstDifference, randomFloats } from '../support/floats.ts';
 import { addSlot } from '../support/fragment-slots.ts';
@@ -52,8 +52,10 @@ async function startRanks(options: {
   readonly leaves: readonly Float32Array[];
   readonly pieceFloats: number;
   readonly precision?: GradientPrecision;
-  /** The ranks that share memory; none if not given. */
+  /** The ranks that have memory to share; none if not given. */
   readonly sharing?: readonly number[];
+  /** By rank, on which host it is: those of one host share memory. All are on one if not given. */
+  readonly hosts?: readonly number[];
   /** Pairs of a rank that should be able to read another's memory but cannot, and that other. */
   readonly unreadable?: readonly (readonly [number, number])[];
   /** Ranks that get no room in their memory. */
@@ -70,11 +72,14 @@ async function startRanks(options: {
   const memories = receivers.map((_, rank) =>
     sharing.includes(rank) ? GradientMemory.create() : GradientMemory.of(null),
   );
+  const addresses = memories.map(({ address }, rank) =>
+    address === null ? null : { ...address, domain: `${address.domain} ${options.hosts?.[rank] ?? 0}` },
+  );
   const members = receivers.map(({ endpoint }, rank) => ({
     incarnation: `incarnation-${rank}`,
     worker: `worker-${rank}`,
     peerEndpoint: endpoint,
-    peerMemory: memories[rank]!.address,
+    peerMemory: addresses[rank]!,
   }));
   const order: Extract<CoordinatorMessage, { type: 'reduce' }> = {
     ...{ protocol: PROTOCOL_VERSION, run: 'run', incarnation: 'coordinator', type: 'reduce' },
@@ -96,7 +101,7 @@ async function startRanks(options: {
       new Recorder<string>(),
       new Recorder<string>(),
     ];
-    const peerMemories = new PeerMemories(memory.address, failed.record);
+    const peerMemories = new PeerMemories(addresses[rank]!, failed.record);
     const seen = members.map(({ peerMemory, ...member }, other) => {
       const isHidden = unreadable.some(([reader, owner]) => reader === rank && owner === other);
       return { ...member, peerMemory: isHidden && peerMemory ? { ...peerMemory, pid: 2 ** 30 } : peerMemory };
@@ -108,7 +113,7 @@ async function startRanks(options: {
         state,
         fragments: store.fragments(),
       },
-      ...{ kernels, pieceFloats, memory, peerMemories, packingRoom: new PackingRoom() },
+      ...{ kernels, pieceFloats, memory, peerMemories, room: new SendingRoom() },
       senderTo(endpoint) {
         const sender = senders.get(endpoint) ?? new PeerSender(endpoint, KEY, failed.record);
         senders.set(endpoint, sender);
@@ -187,8 +192,9 @@ describe('a reduction', () => {
           precision: fc.constantFrom(...GRADIENT_PRECISIONS),
           // Some pairs of ranks read each other's memory, others have sockets only.
           sharing: fc.subarray([0, 1, 2, 3]),
+          hosts: fc.array(fc.nat(1), { minLength: 4, maxLength: 4 }),
         }),
-        async ({ numRanks, numSlots, floats, pieceBlocks, seed, placement, precision, sharing }) => {
+        async ({ numRanks, numSlots, floats, pieceBlocks, seed, placement, precision, sharing, hosts }) => {
           const rng = new PhiloxRng({
             seed: placement,
             stream: 'sampling',
@@ -199,7 +205,15 @@ describe('a reduction', () => {
           const slotOwners = Array.from({ length: numSlots }, () => rng.nextInt(numRanks));
           const leaves = leavesOf(numSlots, floats, seed);
           const ranks = await startRanks({
-            ...{ numRanks, slotOwners, leaves, pieceFloats: pieceBlocks * BLOCK_FLOATS, precision, sharing },
+            ...{
+              numRanks,
+              slotOwners,
+              leaves,
+              pieceFloats: pieceBlocks * BLOCK_FLOATS,
+              precision,
+              sharing,
+              hosts,
+            },
           });
           try {
             // In any order: what a rank gets before it has begun waits.
@@ -420,6 +434,63 @@ describe('a reduction', () => {
     });
   });
 
+  describe('between hosts', () => {
+    const floats = 8 * BLOCK_FLOATS;
+    const leaves = leavesOf(4, floats, 4);
+    const four = {
+      ...{ numRanks: 4, slotOwners: [0, 1, 2, 3], leaves, pieceFloats: BLOCK_FLOATS },
+      ...{ sharing: [0, 1, 2, 3], hosts: [0, 0, 1, 1] },
+    };
+
+    test.each(GRADIENT_PRECISIONS)(
+      'brings each host what one rank alone would get, in %s',
+      async (precision) => {
+        const takenIn = [0, 0];
+        const ranks = await startRanks({
+          ...{ ...four, precision },
+          alter(frame, to) {
+            takenIn[four.hosts[to]!]! += frame.payload?.length ?? 0;
+            return [frame];
+          },
+        });
+        for (const rank of ranks) await rank.start();
+        const expected = expectedOf(leaves, precision);
+        for (const { state, finished, failed, rejected } of ranks) {
+          await finished.next();
+          expect(firstDifference(state.reduced, expected)).toBeNull();
+          expect([...failed.all, ...rejected.all]).toEqual([]);
+        }
+        // A sum for each piece that the host owns, and a result for each that it does not.
+        const bytes = floats * (precision === 'bfloat16' ? 2 : 4);
+        expect(takenIn).toEqual([bytes, bytes]);
+      },
+    );
+
+    test('refuses a damaged sum of another host', async () => {
+      const ranks = await startRanks({
+        ...four,
+        alter(frame, to) {
+          if (to !== 0 || frame.payload === null) return [frame];
+          const payload = Buffer.from(frame.payload);
+          payload[17] = payload[17]! ^ 4;
+          return [{ ...frame, payload }];
+        },
+      });
+      for (const rank of ranks) await rank.start();
+      expect(await ranks[0]!.failed.next()).toMatch(/^a frame from worker-[23] arrived damaged$/);
+    });
+
+    test('goes on through sockets where a leader cannot read the memory of its own host', async () => {
+      const ranks = await startRanks({ ...four, unreadable: [[1, 0]] });
+      for (const rank of ranks) await rank.start();
+      for (const { state, finished, rejected } of ranks) {
+        await finished.next();
+        expect(firstDifference(state.reduced, expectedOf(leaves))).toBeNull();
+        expect(rejected.all).toEqual([]);
+      }
+    });
+  });
+
   test('takes nothing after it was aborted, and never finishes', async () => {
     const held = new Recorder<PeerFrame>();
     const ranks = await startRanks({
@@ -449,7 +520,7 @@ describe('a reduction', () => {
           ...{ order: reduction.order, incarnation: 'ghost', state: newState(floats), fragments: [] },
           ...{ kernels: kernelsOf.float32, pieceFloats: BLOCK_FLOATS, memory: GradientMemory.of(null) },
           peerMemories: new PeerMemories(null, () => {}),
-          packingRoom: new PackingRoom(),
+          room: new SendingRoom(),
           senderTo: () => expect.fail('nothing is sent'),
           onFinished() {},
           onFailed() {},

@@ -1,6 +1,6 @@
 /**
  * Same bits and exactly once (DESIGN section 1), in the collective: any number of ranks, any placement
- * of slots, any order of arrival gives the bits of the naive recursion over the tree, at every rank;
+ * of slots and of ranks on hosts, any order of arrival gives the bits of the naive recursion over the tree, at every rank;
  * and whatever comes twice, too little or from the wrong rank never gets into a sum.
  */
 import fc from 'fast-check';
@@ -24,29 +24,50 @@ const clusters = fc
     pieceBlocks: fc.integer({ min: 1, max: 3 }),
     precision: fc.constantFrom(...GRADIENT_PRECISIONS),
     placement: fc.constantFrom('scattered', 'contiguous', 'one rank'),
+    numHosts: fc.integer({ min: 1, max: 6 }),
     seed: fc.nat(2 ** 31 - 1),
   })
-  .map(({ numSlots, numRanks, totalFloats, pieceBlocks, precision, placement, seed }): ClusterOptions => {
-    const rng = new PhiloxRng({ seed, stream: 'sampling', substream: 2, step: 0, slot: 0 });
-    const lone = rng.nextInt(numRanks);
-    const slotOwners = Array.from({ length: numSlots }, (_, slot) => {
-      if (placement === 'one rank') return lone;
-      if (placement === 'contiguous') return Math.floor((slot * numRanks) / numSlots);
-      return rng.nextInt(numRanks);
-    });
-    const leaves = slotOwners.map((_, slot) => {
-      // Some special values, but no infinity or NaN: those have tests of their own.
-      const raw = randomFloats(totalFloats, seed + slot, { specials: 0.02 });
-      const leaf = emptyFloats(totalFloats);
-      flushIntoTwin(
-        leaf,
-        raw.map((value) => (Number.isFinite(value) ? value : 1)),
+  .map(
+    ({
+      numSlots,
+      numRanks,
+      numHosts,
+      totalFloats,
+      pieceBlocks,
+      precision,
+      placement,
+      seed,
+    }): ClusterOptions => {
+      const rng = new PhiloxRng({ seed, stream: 'sampling', substream: 2, step: 0, slot: 0 });
+      const lone = rng.nextInt(numRanks);
+      const slotOwners = Array.from({ length: numSlots }, (_, slot) => {
+        if (placement === 'one rank') return lone;
+        if (placement === 'contiguous') return Math.floor((slot * numRanks) / numSlots);
+        return rng.nextInt(numRanks);
+      });
+      const hosts = Array.from({ length: numRanks }, () => rng.nextInt(numHosts));
+      const leaves = slotOwners.map((_, slot) => {
+        // Some special values, but no infinity or NaN: those have tests of their own.
+        const raw = randomFloats(totalFloats, seed + slot, { specials: 0.02 });
+        const leaf = emptyFloats(totalFloats);
+        flushIntoTwin(
+          leaf,
+          raw.map((value) => (Number.isFinite(value) ? value : 1)),
+          precision,
+        );
+        return leaf;
+      });
+      return {
+        numRanks,
+        hosts,
+        slotOwners,
+        pieceFloats: pieceBlocks * BLOCK_FLOATS,
+        leaves,
         precision,
-      );
-      return leaf;
-    });
-    return { numRanks, slotOwners, pieceFloats: pieceBlocks * BLOCK_FLOATS, leaves, precision, seed };
-  });
+        seed,
+      };
+    },
+  );
 
 const expectedOf = ({ leaves, precision }: ClusterOptions): Float32Array =>
   naiveSum(naiveTree(leaves.length), leaves, precision);
@@ -137,7 +158,8 @@ describe('all-reduce', () => {
         const slotOwners = options.slotOwners.map((owner, slot) =>
           owner < numRanks ? owner : slot % numRanks,
         );
-        const next = new AllReduceCluster({ ...options, numRanks, slotOwners });
+        const hosts = options.hosts!.slice(0, numRanks);
+        const next = new AllReduceCluster({ ...options, numRanks, hosts, slotOwners });
         next.run();
         expectReduced(next, expectedOf(options));
       }),

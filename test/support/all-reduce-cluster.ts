@@ -17,6 +17,8 @@ import { createKernels, type Kernels } from '../../src/kernels/index.ts';
 
 export interface ClusterOptions {
   readonly numRanks: number;
+  /** By rank; each alone on its host if not given. */
+  readonly hosts?: readonly number[];
   readonly slotOwners: readonly number[];
   readonly pieceFloats: number;
   /** The gradient of each slot, flushed and rounded. */
@@ -43,6 +45,8 @@ interface Rank {
   started: boolean;
   numFinished: number;
   sentFloats: number;
+  /** To other hosts. */
+  sentFarFloats: number;
 }
 
 export class AllReduceCluster {
@@ -50,15 +54,18 @@ export class AllReduceCluster {
   readonly inFlight: Message[] = [];
   readonly #kernels: Kernels;
   readonly #rng: PhiloxRng;
+  readonly #hosts: readonly number[];
   #numFrames = 0;
 
-  constructor({ numRanks, slotOwners, pieceFloats, leaves, precision, seed }: ClusterOptions) {
+  constructor({ numRanks, slotOwners, pieceFloats, leaves, precision, seed, ...options }: ClusterOptions) {
+    const hosts = options.hosts ?? Array.from({ length: numRanks }, (_, rank) => rank);
+    this.#hosts = hosts;
     this.#kernels = createKernels(precision);
     this.#rng = new PhiloxRng({ seed, stream: 'sampling', substream: 1, step: 0, slot: 0 });
     const totalFloats = leaves[0]!.length;
     const identity = { generation: 1, step: 1, attempt: 1 };
     this.ranks = Array.from({ length: numRanks }, (_, rank) => ({
-      machine: new AllReduce({ identity, rank, numRanks, totalFloats, pieceFloats, slotOwners }),
+      machine: new AllReduce({ identity, rank, numRanks, hosts, totalFloats, pieceFloats, slotOwners }),
       fragments: this.#accumulate(rank, slotOwners, leaves),
       reduced: new Float32Array(totalFloats).fill(NaN),
       frames: new Map(),
@@ -66,6 +73,7 @@ export class AllReduceCluster {
       started: false,
       numFinished: 0,
       sentFloats: 0,
+      sentFarFloats: 0,
     }));
   }
 
@@ -104,15 +112,15 @@ export class AllReduceCluster {
     const rank = this.ranks[number]!;
     switch (effect.type) {
       case 'sendFragment': {
-        const { to, node, offset, length } = effect;
+        const { to, node, from, offset, length } = effect;
         const event = { type: 'fragmentArrived', from: number, node, offset, length, frame: -1 } as const;
-        this.#send(rank, { to, event, payload: this.#find(rank, { kind: 'local', node }, effect) });
+        this.#send(number, { to, event, payload: this.#find(rank, from, effect) });
         break;
       }
       case 'sendReduced': {
         const { to, offset, length } = effect;
         const event = { type: 'reducedArrived', from: number, offset, length, frame: -1 } as const;
-        this.#send(rank, { to, event, payload: this.#find(rank, { kind: 'reduced' }, effect) });
+        this.#send(number, { to, event, payload: this.#find(rank, { kind: 'reduced' }, effect) });
         break;
       }
       case 'add': {
@@ -138,8 +146,10 @@ export class AllReduceCluster {
     }
   }
 
-  #send(rank: Rank, message: Message): void {
+  #send(from: number, message: Message): void {
+    const rank = this.ranks[from]!;
     rank.sentFloats += message.payload.length;
+    if (this.#hosts[from] !== this.#hosts[message.to]) rank.sentFarFloats += message.payload.length;
     this.inFlight.push({ ...message, payload: message.payload.slice() });
   }
 

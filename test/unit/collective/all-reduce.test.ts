@@ -17,11 +17,13 @@ const config: AllReduceConfig = {
   identity,
   rank: 0,
   numRanks: 3,
+  hosts: [0, 1, 2],
   totalFloats: 6 * B,
   pieceFloats: B,
   slotOwners: [0, 0, 1, 2],
 };
 const own = { first: 0, count: 2 };
+const ofOwn = { kind: 'local', node: own };
 const range = (first: number, count: number) => ({ first, count });
 
 function started(changes: Partial<AllReduceConfig> = {}): AllReduce {
@@ -47,10 +49,10 @@ describe('AllReduce', () => {
   test('sends its fragments piece by piece, the next rank first', () => {
     const sends = new AllReduce(config).step({ type: 'started' });
     expect(sends).toEqual([
-      { type: 'sendFragment', to: 1, node: own, offset: 2 * B, length: B },
-      { type: 'sendFragment', to: 2, node: own, offset: 4 * B, length: B },
-      { type: 'sendFragment', to: 1, node: own, offset: 3 * B, length: B },
-      { type: 'sendFragment', to: 2, node: own, offset: 5 * B, length: B },
+      { type: 'sendFragment', to: 1, node: own, from: ofOwn, offset: 2 * B, length: B },
+      { type: 'sendFragment', to: 2, node: own, from: ofOwn, offset: 4 * B, length: B },
+      { type: 'sendFragment', to: 1, node: own, from: ofOwn, offset: 3 * B, length: B },
+      { type: 'sendFragment', to: 2, node: own, from: ofOwn, offset: 5 * B, length: B },
     ]);
     const firstTargets = [0, 1, 2].map((rank) => {
       const [first] = new AllReduce({ ...config, rank }).step({ type: 'started' });
@@ -87,7 +89,13 @@ describe('AllReduce', () => {
   });
 
   test('a single rank is done when it starts', () => {
-    const machine = new AllReduce({ ...config, numRanks: 1, slotOwners: [0, 0, 0, 0], totalFloats: B + 1 });
+    const machine = new AllReduce({
+      ...config,
+      numRanks: 1,
+      hosts: [0],
+      slotOwners: [0, 0, 0, 0],
+      totalFloats: B + 1,
+    });
     const from = { kind: 'local', node: range(0, 4) };
     expect(machine.step({ type: 'started' })).toEqual([
       { type: 'storeReduced', offset: 0, length: B, from },
@@ -200,6 +208,100 @@ describe('AllReduce', () => {
         expect(sentFloats).toBe((2 * (numRanks - 1) * totalFloats) / numRanks);
       }
     }
+  });
+
+  describe('between hosts', () => {
+    /** Two hosts of two ranks; each rank owns a piece. */
+    const four = {
+      ...config,
+      numRanks: 4,
+      hosts: [0, 0, 1, 1],
+      totalFloats: 4 * B,
+      slotOwners: [0, 1, 2, 3],
+    };
+    const sum = range(0, 2);
+    const at = (offset: number) => ({ offset, length: B });
+    const local = (first: number) => ({ kind: 'local', node: range(first, 1) });
+
+    test('a rank sends its fragment to whoever leads its host, and only what is whole to other hosts', () => {
+      const sends = new AllReduce(four).step({ type: 'started' });
+      // Of rank 2's piece this rank is the leader itself, of rank 3's rank 1 is.
+      expect(sends).toEqual([
+        { type: 'sendFragment', to: 1, node: range(0, 1), from: local(0), ...at(B) },
+        { type: 'sendFragment', to: 1, node: range(0, 1), from: local(0), ...at(3 * B) },
+      ]);
+      // Slots that are no neighbours in the tree have nothing to be added to.
+      const apart = new AllReduce({ ...four, slotOwners: [0, 2, 1, 3] }).step({ type: 'started' });
+      expect(apart.map((effect) => effect.type === 'sendFragment' && effect.to)).toEqual([1, 2, 3]);
+    });
+
+    test('a leader sends the sum of its host, and passes on what comes back', () => {
+      const machine = started(four);
+      const frame = { kind: 'frame', frame: 5 };
+      expect(machine.step(fragment(1, range(1, 1), 5, 2 * B))).toEqual([
+        { type: 'add', ...at(2 * B), left: local(0), right: frame, into: frame },
+        { type: 'sendFragment', to: 2, node: sum, from: frame, ...at(2 * B) },
+        { type: 'release', frame: 5 },
+      ]);
+      expect(machine.step(reduced(2, 2 * B, 6))).toEqual([
+        { type: 'storeReduced', ...at(2 * B), from: { kind: 'frame', frame: 6 } },
+        { type: 'release', frame: 6 },
+        { type: 'sendReduced', to: 1, ...at(2 * B) },
+      ]);
+    });
+
+    test('an owner sends a finished piece once to each other host', () => {
+      const machine = started(four);
+      machine.step(fragment(1, range(1, 1), 1));
+      // Rank 2 leads its host for rank 0's piece.
+      expect(machine.step(fragment(2, range(2, 2), 2)).slice(-2)).toEqual([
+        { type: 'sendReduced', to: 1, ...at(0) },
+        { type: 'sendReduced', to: 2, ...at(0) },
+      ]);
+    });
+
+    test('refuses sums and results of those who do not speak for a host', () => {
+      const machine = started(four);
+      const kindOf = (event: Parameters<AllReduce['step']>[0]) =>
+        rejectionOf(machine.step(event), 9).split(':')[0];
+      expect(kindOf(fragment(3, range(2, 2), 9))).toBe('foreign-slots');
+      expect(kindOf(fragment(2, range(0, 4), 9))).toBe('foreign-slots');
+      // For rank 3's piece rank 1 is the leader, and nobody of another host asks a leader to add.
+      expect(kindOf(fragment(1, range(1, 1), 9, 3 * B))).toBe('unknown-piece');
+      expect(kindOf(fragment(3, range(3, 1), 9, 2 * B))).toBe('unknown-piece');
+      expect(kindOf(reduced(2, 3 * B, 9))).toBe('unknown-piece');
+      expect(kindOf(reduced(3, 3 * B, 9))).toBe('unknown-piece');
+      expect(machine.awaited?.piece.offset).toBe(0);
+    });
+
+    test('sends 2 (H-1)/H of the vector per host, however many ranks it has, when its slots are a node', () => {
+      for (const [numHosts, perHost] of [
+        [2, 1],
+        [2, 4],
+        [4, 2],
+      ] as const) {
+        const numRanks = numHosts * perHost;
+        const totalFloats = numRanks * 2 * B;
+        // The ranks of a host are no neighbours, and have every other slot of its node.
+        const hosts = Array.from({ length: numRanks }, (_, rank) => rank % numHosts);
+        const slotOwners = Array.from({ length: numRanks * 2 }, (_, slot) => {
+          const host = Math.floor(slot / (perHost * 2));
+          return host + numHosts * (slot % perHost);
+        });
+        const cluster = new AllReduceCluster({
+          ...{ numRanks, hosts, slotOwners, pieceFloats: B, precision: 'float32', seed: 3 },
+          leaves: slotOwners.map((_, slot) => randomFloats(totalFloats, slot)),
+        });
+        cluster.run();
+        for (let host = 0; host < numHosts; host += 1) {
+          const ranks = cluster.ranks.filter((_, rank) => hosts[rank] === host);
+          const far = ranks.reduce((total, { sentFarFloats }) => total + sentFarFloats, 0);
+          expect(far, `host ${host} of ${numHosts} with ${perHost} ranks`).toBe(
+            (2 * (numHosts - 1) * totalFloats) / numHosts,
+          );
+        }
+      }
+    });
   });
 
   test('sameAttempt compares all three numbers', () => {
