@@ -17,7 +17,7 @@ export {
 export { planMissing, planRanges } from './range-plan.ts';
 export {
   childrenOf,
-  commonNodeOf,
+  commonHeight,
   isNode,
   largestNodeAt,
   maximalSubtrees,

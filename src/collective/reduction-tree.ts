@@ -57,20 +57,14 @@ export function largestNodeAt(numSlots: number, first: number, countMax: number)
   }
 }
 
-/** The smallest node that holds two ranges. */
-export function commonNodeOf(numSlots: number, a: SlotRange, b: SlotRange): SlotRange {
+/**
+ * The height of the smallest node that holds two ranges: nodes of height h are the blocks of 2^h slots that begin at
+ * multiples of 2^h, cut off at M.
+ */
+export function commonHeight(a: SlotRange, b: SlotRange): number {
   const first = Math.min(a.first, b.first);
-  const end = Math.max(a.first + a.count, b.first + b.count);
-  assert(first >= 0 && end <= numSlots, `slots ${first}..${end - 1} are not below ${numSlots}`);
-  let node = rootOf(numSlots);
-  for (;;) {
-    const children = childrenOf(node);
-    if (children === null) return node;
-    const { left, right } = children;
-    if (end <= right.first) node = left;
-    else if (first >= right.first) node = right;
-    else return node;
-  }
+  const last = Math.max(a.first + a.count, b.first + b.count) - 1;
+  return 32 - Math.clz32(first ^ last);
 }
 
 /**

@@ -2,12 +2,13 @@
  * How a step is computed: planned into ranges, leased, and told of slot by slot. Slots of a worker that is
  * lost, drains or is too slow are planned anew; the survivors keep theirs. How it ends is in settling.ts.
  */
-import type { WorkerMessage } from '../protocol/index.ts';
+import { hostsOf, type WorkerMessage } from '../protocol/index.ts';
 import {
   complete,
   handBack,
   isComplete,
   isOpen,
+  type Ledger,
   lease,
   noteTakingBack,
   openLedger,
@@ -15,6 +16,7 @@ import {
   reclaim,
   waiting,
 } from './ledger.ts';
+import { placeNearHost } from './placement.ts';
 import { abortReduction, startReduction } from './settling.ts';
 import type { WorkerRecord } from './state.ts';
 import { planTakeBack } from './take-back.ts';
@@ -43,13 +45,25 @@ export function onLeased(
     deny('nothing is to be computed');
     return;
   }
-  const verdict = lease(activity.ledger, message.job, worker.incarnation, turn.state.nowMs);
+  const placed = placedFor(turn, activity.ledger, worker, message.job);
+  const verdict = lease(placed, message.job, worker.incarnation, turn.state.nowMs);
   if (!verdict.granted) {
     deny(verdict.reason);
     return;
   }
   turn.state.activity = { ...activity, ledger: verdict.ledger, progressMs: turn.state.nowMs };
-  say(turn, worker.incarnation, { type: 'granted', job: message.job });
+  say(turn, worker.incarnation, { type: 'granted', job: message.job, first: verdict.first });
+}
+
+/** Where some hosts have several workers, each host's ranges are kept together. */
+function placedFor({ state }: Turn, ledger: Ledger, { incarnation }: WorkerRecord, job: string): Ledger {
+  const present = [...state.workers.values()].filter(({ phase }) => phase === 'member');
+  const numbers = hostsOf(present);
+  const numHosts = new Set(numbers).size;
+  if (numHosts === 1 || numHosts === present.length) return ledger;
+  const hosts = new Map(present.map((member, index) => [member.incarnation, numbers[index]]));
+  const host = hosts.get(incarnation);
+  return placeNearHost(ledger, job, (holder) => hosts.get(holder) === host);
 }
 
 export function onComputed(

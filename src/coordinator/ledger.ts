@@ -59,10 +59,10 @@ export function openLedger(
 }
 
 export type LeaseVerdict =
-  | { readonly granted: true; readonly ledger: Ledger }
+  | { readonly granted: true; readonly ledger: Ledger; readonly first: number }
   | { readonly granted: false; readonly reason: string };
 
-/** Grants a job to a worker unless it is void or another holds it. Asking twice is harmless. */
+/** Grants a job, and with it the range that begins at `first`, to a worker unless it is void or another holds it. Asking twice is harmless. */
 export function lease(ledger: Ledger, id: string, incarnation: string, nowMs: number): LeaseVerdict {
   const index = ledger.ranges.findIndex((range) => range.id === id);
   const range = ledger.ranges[index];
@@ -72,7 +72,7 @@ export function lease(ledger: Ledger, id: string, incarnation: string, nowMs: nu
   }
   if (range.results.length > 0) return { granted: false, reason: 'the job is being computed already' };
   const leased = { ...range, holder: incarnation, sinceMs: nowMs };
-  return { granted: true, ledger: replace(ledger, index, [leased]) };
+  return { granted: true, ledger: replace(ledger, index, [leased]), first: range.first };
 }
 
 /** Notes slots as computed; null when the sender does not hold them or they are not the range's next. */
@@ -122,12 +122,11 @@ export function handBack(
   const index = ledger.ranges.findIndex((range) => range.id === id);
   const range = ledger.ranges[index];
   if (range === undefined || (range.holder !== null && range.holder !== incarnation)) return null;
-  const numKept = first - range.first;
-  const isPossible =
-    range.holder === null ? numKept === 0 : numKept >= range.results.length && numKept <= range.count;
-  if (!isPossible) return null;
+  // One that was not granted goes back whole, whichever range the worker took the job for.
+  const numKept = range.holder === null ? 0 : first - range.first;
+  if (numKept < range.results.length || numKept > range.count) return null;
   const kept = numKept === 0 ? [] : [{ ...range, count: numKept, takingBack: false }];
-  const missing = Array.from({ length: range.count - numKept }, (_, place) => first + place);
+  const missing = Array.from({ length: range.count - numKept }, (_, place) => range.first + numKept + place);
   const left = replace(ledger, index, kept);
   if (!range.takingBack || numKept > range.results.length) return planAnew(left, missing, generation, speeds);
   const spentMs = Math.max(nowMs - range.sinceMs, ledger.lostMs[first] ?? 0);

@@ -9,7 +9,7 @@ import { z } from 'zod';
 import { GRADIENT_PRECISIONS } from '../config/index.ts';
 
 /** Raised whenever a message or a frame changes its meaning; unequal versions refuse each other. */
-export const PROTOCOL_VERSION = 5;
+export const PROTOCOL_VERSION = 6;
 
 const count = z.int().min(0);
 const identifier = z.string().min(1).max(128);
@@ -192,7 +192,8 @@ export const coordinatorMessageSchema = z.discriminatedUnion('type', [
   z.object({ ...envelope, type: z.literal('evicted'), reason: z.string().max(1024) }),
   z.object({ ...envelope, type: z.literal('heartbeat') }),
   z.object({ ...envelope, type: z.literal('enter'), source: stateSourceSchema }),
-  z.object({ ...envelope, type: z.literal('granted'), job: identifier }),
+  /** With the range that begins at `first`, as long as the job's own. */
+  z.object({ ...envelope, type: z.literal('granted'), job: identifier, first: count }),
   z.object({ ...envelope, type: z.literal('denied'), job: identifier, reason }),
   /** Hand back the job's slots from `first` on, as far as they are not in the fragments yet. */
   z.object({ ...envelope, type: z.literal('takeBack'), job: identifier, first: count }),
@@ -278,7 +279,7 @@ export type Unplaced<Message> = Message extends unknown
   ? Omit<Said<Message>, 'generation' | 'step' | 'attempt'>
   : never;
 
-/** What a job in the queue holds: a reference to slots, never text. */
+/** What a job in the queue holds: a reference to slots, never text. Granted, it may stand for other slots, as many. */
 export const jobSchema = z.strictObject({
   run: identifier,
   generation: count,

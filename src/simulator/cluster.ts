@@ -46,6 +46,8 @@ export const FAULTS = [
 ] as const;
 export type Fault = (typeof FAULTS)[number];
 
+/** Workers are on one or the other, in turn. */
+const NUM_HOSTS = 2;
 /** One move in so many is the passing of time; more when there is nothing else to do. */
 const MOVES_PER_TICK = 25;
 /** One move in so many is the next fault. */
@@ -283,7 +285,8 @@ export class SimulatedCluster implements Surroundings {
 
   #startWorker(inheritance: Inheritance | null = null): void {
     this.#numStarted += 1;
-    const worker = new SimulatedWorker(`w${this.#numStarted}`, this, inheritance);
+    const host = `h${this.#numStarted % NUM_HOSTS}`;
+    const worker = new SimulatedWorker(`w${this.#numStarted}`, host, this, inheritance);
     this.workers.push(worker);
     worker.tick(0);
   }

@@ -128,9 +128,11 @@ export class SimulatedWorker {
   /** The fragments as the comm thread last heard of them. */
   #fragments = new Map<number, Float32Array>();
   #uploads: Upload[] = [];
+  readonly #host: string;
 
-  constructor(name: string, cluster: Surroundings, inheritance: Inheritance | null) {
+  constructor(name: string, host: string, cluster: Surroundings, inheritance: Inheritance | null) {
     this.name = name;
+    this.#host = host;
     this.#inheritance = inheritance;
     this.#cluster = cluster;
     const { oracle, settings, parts } = cluster;
@@ -247,7 +249,8 @@ export class SimulatedWorker {
       case 'sayHello':
         this.#say({
           ...{ type: 'hello', generation: 0, step: 0, attempt: 0 },
-          ...{ name: null, host: 'h', pid: 1, peerEndpoint: `tcp://h:1/${this.name}`, peerMemory: null },
+          ...{ name: null, host: 'h', pid: 1, peerEndpoint: `tcp://h:1/${this.name}` },
+          peerMemory: { domain: this.#host, pid: 1, descriptor: 1 },
           formerly: this.#inheritance?.formerly ?? null,
         });
         return;

@@ -56,7 +56,7 @@ export function onOrder(turn: Turn, before: TakingPart, message: Order): void {
       onEnter(turn, life, message);
       return;
     case 'granted':
-      onGranted(turn, life, message.job);
+      onGranted(turn, life, message.job, message.first);
       return;
     case 'denied':
       if (!life.jobs.has(message.job)) return;
@@ -327,16 +327,17 @@ function holdsPlace({ applying, backlog }: TakingPart): boolean {
   return (applying !== null && isInPlace(applying)) || isInPlace(backlog[0]);
 }
 
-function onGranted(turn: Turn, life: TakingPart, id: string): void {
+function onGranted(turn: Turn, life: TakingPart, id: string, first: number): void {
   const held = life.jobs.get(id);
   if (held === undefined || held.status !== 'asked') return;
-  if (!canCompute(life) || held.job.step !== (life.committedStep ?? 0) + 1) {
-    advance(turn, returnJob(turn, life, id, held.job));
+  const job = { ...held.job, first };
+  if (!canCompute(life) || job.step !== (life.committedStep ?? 0) + 1) {
+    advance(turn, returnJob(turn, life, id, job));
     return;
   }
-  const jobs = new Map(life.jobs).set(id, { ...held, status: 'granted' as const });
+  const jobs = new Map(life.jobs).set(id, { ...held, job, status: 'granted' as const });
   change(turn, life, { jobs, computing: id });
-  turn.effects.push({ type: 'compute', id, job: held.job });
+  turn.effects.push({ type: 'compute', id, job });
 }
 
 function startReduction(turn: Turn, life: TakingPart, order: ReduceOrder): TakingPart {

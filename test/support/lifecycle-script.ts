@@ -98,7 +98,7 @@ export class LifecycleScript {
   /** A job that was asked for and granted: the compute thread is at it. */
   begin(job: Job): readonly LifecycleEffect[] {
     this.lease(job);
-    return this.told({ type: 'granted', job: jobId(job) }, { step: job.step });
+    return this.told({ type: 'granted', job: jobId(job), first: job.first }, { step: job.step });
   }
 
   slot(job: Job, slot: number): readonly LifecycleEffect[] {

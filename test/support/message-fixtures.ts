@@ -134,7 +134,7 @@ export const COORDINATOR_MESSAGES: {
   evicted: typed('evicted', { reason: text }),
   heartbeat: typed<'heartbeat', object>('heartbeat', {}),
   enter: typed('enter', { source }),
-  granted: typed('granted', { job: identifier }),
+  granted: typed('granted', { job: identifier, first: count }),
   denied: typed('denied', { job: identifier, reason: text }),
   takeBack: typed('takeBack', { job: identifier, first: count }),
   drain: typed<'drain', object>('drain', {}),

@@ -14,6 +14,11 @@ type Coordinate = Parts['coordinate'];
 const { coordinate, live, reduce, synced } = REAL_PARTS;
 
 /** The coordinator's machine, with what it hears changed on the way in. */
+/** The first slot of the range that the plan gave this job. */
+function rangeNamedBy(job: string): number {
+  return Number(job.split('-').at(-2));
+}
+
 function hearing(change: (message: WorkerMessage, state: CoordinatorState) => WorkerMessage): Coordinate {
   return (state, event) =>
     coordinate(
@@ -138,7 +143,7 @@ export const PLANTED_FAULTS: Readonly<Record<string, Partial<Parts>>> = {
       if (effect.type !== 'send' || effect.message.type !== 'denied') return [effect];
       const { reason, ...message } = effect.message;
       return reason === 'another worker holds the job'
-        ? [{ ...effect, message: { ...message, type: 'granted' } }]
+        ? [{ ...effect, message: { ...message, type: 'granted', first: rangeNamedBy(message.job) } }]
         : [effect];
     }),
   },
@@ -187,7 +192,10 @@ export const PLANTED_FAULTS: Readonly<Record<string, Partial<Parts>>> = {
   'a worker computes what it was denied': {
     live: (state, event) =>
       event.type === 'messageArrived' && event.message.type === 'denied'
-        ? live(state, { ...event, message: { ...event.message, type: 'granted' } })
+        ? live(state, {
+            ...event,
+            message: { ...event.message, type: 'granted', first: rangeNamedBy(event.message.job) },
+          })
         : live(state, event),
   },
   'the coordinator plans slots anew that it has asked for, without waiting for the answer': {

@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import {
   childrenOf,
+  commonHeight,
   isNode,
   largestNodeAt,
   maximalSubtrees,
@@ -64,6 +65,23 @@ describe('reduction tree', () => {
           expect(largestNodeAt(numSlots, first, countMax).count).toBe(
             Math.max(...counts.map(({ count }) => count)),
           );
+        }
+      }
+    }
+  });
+
+  test('knows how high the smallest node over two ranges is', () => {
+    for (const numSlots of [1, 2, 6, 8, 13]) {
+      const nodes = nodesOf(naiveTree(numSlots));
+      for (const a of nodes) {
+        for (const b of nodes) {
+          const [first, end] = [Math.min(a.first, b.first), Math.max(a.first + a.count, b.first + b.count)];
+          const over = nodes
+            .filter((node) => node.first <= first && node.first + node.count >= end)
+            .map(({ count }) => count);
+          const block = 2 ** commonHeight(a, b);
+          const begin = Math.floor(first / block) * block;
+          expect(Math.min(numSlots, begin + block) - begin).toBe(Math.min(...over));
         }
       }
     }

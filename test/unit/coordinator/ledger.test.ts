@@ -15,6 +15,7 @@ import {
   reclaim,
   waiting,
 } from '../../../src/coordinator/ledger.ts';
+import { placeNearHost } from '../../../src/coordinator/placement.ts';
 import { resultsOf } from '../../support/coordinator-script.ts';
 
 const open = () => openLedger('run', 7, 3, 8, [1, 1]);
@@ -44,7 +45,7 @@ describe('a lease', () => {
   test('is granted once, and again to who holds it', () => {
     const ledger = leased(open(), 0, 'a');
     const { id } = ledger.ranges[0]!;
-    expect(lease(ledger, id, 'a', 0)).toEqual({ granted: true, ledger });
+    expect(lease(ledger, id, 'a', 0)).toEqual({ granted: true, ledger, first: 0 });
     expect(reasonOf(lease(ledger, id, 'b', 0))).toBe('another worker holds the job');
     expect(waiting(ledger).map((range) => range.first)).toEqual([4]);
   });
@@ -197,9 +198,11 @@ describe('handing back', () => {
 
   test('of a range that waits, by whoever took it from the queue, is of the whole', () => {
     const ledger = open();
-    expect(handed(ledger, 0, 'a', 1)).toBeNull();
-    const { reopened } = handed(ledger, 0, 'a', 0)!;
-    expect(slotsOf({ ...ledger, ranges: reopened })).toEqual([0, 1, 2, 3]);
+    // Before a grant the worker knows only what the job is named after.
+    for (const first of [0, 1, 4]) {
+      const { reopened } = handed(ledger, 0, 'a', first)!;
+      expect(slotsOf({ ...ledger, ranges: reopened })).toEqual([0, 1, 2, 3]);
+    }
   });
 });
 
@@ -236,6 +239,7 @@ test('whatever happens, the ranges hold every slot exactly once and names are ne
         const range = ledger.ranges[pick % ledger.ranges.length]!;
         const { id, first, count, results, holder } = range;
         if (kind === 'lease') {
+          ledger = placeNearHost(ledger, id, (other) => other === worker);
           const verdict = lease(ledger, id, worker, 0);
           expect(verdict.granted).toBe(results.length === 0 && (holder === null || holder === worker));
           if (verdict.granted) ledger = verdict.ledger;
@@ -252,7 +256,7 @@ test('whatever happens, the ranges hold every slot exactly once and names are ne
         } else if (kind === 'handBack') {
           const result = handBack(ledger, id, worker, first + from, generation, [1, 1], 0);
           const isHolders = holder === worker && from >= results.length && from <= count;
-          expect(result !== null).toBe(isHolders || (holder === null && from === 0));
+          expect(result !== null).toBe(isHolders || holder === null);
           if (result !== null) plan(result);
         } else {
           generation += 1;

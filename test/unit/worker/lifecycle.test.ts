@@ -202,7 +202,7 @@ describe('leaving', () => {
     script.lease(job);
     script.event({ type: 'drainRequested' });
     expect(script.kinds).toEqual(['send:draining']);
-    script.told({ type: 'granted', job: jobId(job) });
+    script.told({ type: 'granted', job: jobId(job), first: job.first });
     expect(script.effects).toMatchObject([{ message: { type: 'handedBack', job: jobId(job), first: 2 } }]);
     const pulled = entered();
     pulled.event({ type: 'drainRequested' });

@@ -28,7 +28,7 @@ describe('a job', () => {
     expect(script.lease(job)).toMatchObject([
       { type: 'send', message: { type: 'leased', job: jobId(job), first: 2, count: 2, step: 1 } },
     ]);
-    expect(script.told({ type: 'granted', job: jobId(job) })).toEqual([
+    expect(script.told({ type: 'granted', job: jobId(job), first: job.first })).toEqual([
       { type: 'compute', id: jobId(job), job },
     ]);
     for (const slot of [2, 3]) {
@@ -41,12 +41,25 @@ describe('a job', () => {
     expect(script.ended(job)).toEqual([{ type: 'pullJob' }]);
   });
 
+  test('may be granted with other slots, as many', () => {
+    const script = entered();
+    script.lease(job);
+    const other = { ...job, first: 6 };
+    expect(script.told({ type: 'granted', job: jobId(job), first: 6 })).toEqual([
+      { type: 'compute', id: jobId(job), job: other },
+    ]);
+    // What is handed back is of those.
+    script.slot(job, 6);
+    script.told({ type: 'drain' });
+    expect(script.effects.at(-1)).toEqual({ type: 'limitJob', id: jobId(job), first: 8 });
+  });
+
   test('is computed once, however often it is granted', () => {
     const script = entered();
     script.begin(job);
-    expect(script.told({ type: 'granted', job: jobId(job) })).toEqual([]);
+    expect(script.told({ type: 'granted', job: jobId(job), first: job.first })).toEqual([]);
     script.ended(job);
-    expect(script.told({ type: 'granted', job: jobId(job) })).toEqual([]);
+    expect(script.told({ type: 'granted', job: jobId(job), first: job.first })).toEqual([]);
     expect(script.ended(job)).toEqual([]);
   });
 
@@ -61,13 +74,13 @@ describe('a job', () => {
   });
 
   test('that was never asked for is not computed', () => {
-    expect(entered().told({ type: 'granted', job: 'run-1-1-0-9-1' })).toEqual([]);
+    expect(entered().told({ type: 'granted', job: 'run-1-1-0-9-1', first: 9 })).toEqual([]);
   });
 
   test('of another step, though granted, is handed back', () => {
     const script = entered();
     script.lease(jobOf(5));
-    script.told({ type: 'granted', job: jobId(jobOf(5)) }, { step: 5 });
+    script.told({ type: 'granted', job: jobId(jobOf(5)), first: 0 }, { step: 5 });
     expect(script.kinds).toEqual(['send:handedBack', 'pullJob']);
     expect(script.effects[0]).toMatchObject({ message: { first: 0, step: 5 } });
   });
@@ -92,7 +105,7 @@ describe('a job', () => {
     const next = jobOf(2);
     script.lease(next);
     script.commit();
-    expect(script.told({ type: 'granted', job: jobId(next) }, { step: 2 })).toEqual([
+    expect(script.told({ type: 'granted', job: jobId(next), first: next.first }, { step: 2 })).toEqual([
       { type: 'compute', id: jobId(next), job: next },
     ]);
   });
