@@ -72,12 +72,19 @@ export function stepTime(constants: Constants, network: Network, topology: Topol
   const compute = Math.ceil(microBatches / numWorkers) * slotMs;
   const stages = twoLevels
     ? [
-        exchange(constants, network, { ranks: workersPerHost, bytes: vectorBytes, perHost: null }),
+        exchange(constants, network, {
+          ranks: workersPerHost,
+          bytes: vectorBytes,
+          perHost: null,
+          // Each rank's shard is a piece of its own.
+          shards: numWorkers,
+        }),
         exchange(constants, network, {
           ranks: numHosts,
           // Each worker of a host takes its share of the vector to its like on other hosts.
           bytes: vectorBytes / workersPerHost,
           perHost: workersPerHost,
+          shards: numHosts,
         }),
       ]
     : [
@@ -85,6 +92,7 @@ export function stepTime(constants: Constants, network: Network, topology: Topol
           ranks: numWorkers,
           bytes: vectorBytes,
           perHost: numHosts === 1 ? null : workersPerHost,
+          shards: numWorkers,
         }),
       ];
   const ordersMs = numHosts === 1 ? 0 : (numWorkers * microBatches * SLOT_OWNER_BYTES) / network.bytesPerMs;
@@ -100,15 +108,18 @@ export function stepTime(constants: Constants, network: Network, topology: Topol
   };
 }
 
-/** A reduce-scatter and an all-gather among `ranks`, of which `perHost` share a link; null for none between hosts. */
+/**
+ * A reduce-scatter and an all-gather among `ranks`, of which `perHost` share a link (null for none between hosts), of a
+ * vector cut into so many shards.
+ */
 function exchange(
   { memory, sockets, pieceBytes }: Constants,
   network: Network,
-  { ranks, bytes, perHost }: { ranks: number; bytes: number; perHost: number | null },
+  { ranks, bytes, perHost, shards }: { ranks: number; bytes: number; perHost: number | null; shards: number },
 ): { ms: number; messages: number } {
   if (ranks <= 1) return { ms: 0, messages: 0 };
   const sentBytes = (2 * (ranks - 1) * bytes) / ranks;
-  const messages = 2 * (ranks - 1) * Math.ceil(bytes / ranks / pieceBytes);
+  const messages = ((2 * (ranks - 1)) / ranks) * shards * Math.ceil(bytes / shards / pieceBytes);
   const { messageMs, byteMs } = perHost === null ? memory : sockets;
   const processorMs = messages * messageMs + sentBytes * byteMs;
   if (perHost === null) return { ms: processorMs, messages };
