@@ -2,7 +2,7 @@
  * A cluster as it runs on several hosts: coordinator and workers started on their own, one shared
  * token, a Redis that is nobody's child. Workers come late, leave, and are turned away.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { LinkProxy } from '../../src/cli/chaos/link-proxy.ts';
@@ -20,8 +20,10 @@ import {
   digestOf,
   endpointOf,
   isCommit,
+  MAIN,
   preparedFolder,
   type Running,
+  recordsOf,
   run,
   start,
   succeed,
@@ -79,6 +81,26 @@ function startWorker(
   });
 }
 
+/**
+ * Two workers as if on another host: in a user namespace of their own, from which no memory outside can be reached.
+ * Returns what ends them if they have not ended by themselves.
+ */
+function startOtherHost({ endpoint }: Cluster, name: string): () => void {
+  const both = '"$@" --name "$0-1" & "$@" --name "$0-2" & wait';
+  const worker = [process.execPath, MAIN, 'worker', '--coordinator', endpoint, '--data', data];
+  const host = spawn('unshare', ['--user', '--map-root-user', 'sh', '-c', both, name, ...worker], {
+    stdio: 'ignore',
+    env: { ...process.env, LOCKSTEP_TOKEN: TOKEN },
+    detached: true,
+  });
+  return () => {
+    if (host.exitCode === null) process.kill(-host.pid!, 'SIGKILL');
+  };
+}
+
+const canUnshare = spawnSync('unshare', ['--user', '--map-root-user', 'true']).status === 0;
+if (!canUnshare) console.log('skipped: a run on two hosts, as this system lets nobody make user namespaces');
+
 /** A Redis without persistence on a port of our choice, so that it can come back there. */
 async function startRedis(port: number): Promise<ChildProcess> {
   const binary = findRedisServer();
@@ -127,6 +149,39 @@ describe('a cluster', () => {
     expect(await digestOf(join(dir, 'late'))).toBe(alone);
     expect(committedSteps(join(dir, 'late'))).toEqual(Array.from({ length: STEPS }, (_, index) => index + 1));
   });
+
+  it.skipIf(!canUnshare)(
+    'spans two hosts of two workers, and goes on when one dies, with the same weights',
+    {
+      timeout: LIMIT_MS,
+    },
+    async () => {
+      const cluster = await startCoordinator('hosts', ...settings, '--min-workers', '4');
+      const here = ['here-1', 'here-2'].map((name) => startWorker(cluster, { name }));
+      const endOther = startOtherHost(cluster, 'there');
+      try {
+        const joined = await cluster.coordinator.untilLogged(
+          (line) => line.event === 'workerJoined' && line.worker === 'there-2',
+        );
+        await cluster.coordinator.untilLogged(isCommit(4));
+        process.kill(Number(joined.pid), 'SIGKILL');
+        const { code, stderr } = await cluster.coordinator.finished;
+        expect(code, stderr).toBe(0);
+        for (const worker of here) expect((await worker.finished).code).toBe(0);
+      } finally {
+        endOther();
+      }
+      expect(await digestOf(join(dir, 'hosts'))).toBe(alone);
+      const records = recordsOf(join(dir, 'hosts'));
+      expect(records.flatMap((record) => (record.kind === 'committed' ? [record.step] : []))).toHaveLength(
+        STEPS,
+      );
+      const contributors = records.flatMap((record) => (record.slots ?? []) as { worker: string }[]);
+      expect(new Set(contributors.map(({ worker }) => worker))).toEqual(
+        new Set(['here-1', 'here-2', 'there-1', 'there-2']),
+      );
+    },
+  );
 
   it('turns away a wrong token, a taken name and other data, and goes on', {
     timeout: LIMIT_MS,
