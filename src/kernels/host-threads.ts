@@ -22,8 +22,8 @@ export interface HelperData {
 
 /** Threads for each of so many processes that share this machine's cores. */
 export function usefulHostThreads(numProcesses: number): number {
-  if (!canHelp()) return 1;
-  return Math.max(1, Math.min(USEFUL_MAX, Math.floor(availableParallelism() / numProcesses)));
+  const count = Math.min(USEFUL_MAX, Math.floor(availableParallelism() / numProcesses));
+  return count > 1 && canHelp() ? count : 1;
 }
 
 /** Helpers work by address, and whether they live is seen in Linux's /proc. */
