@@ -20,7 +20,7 @@ export interface HelperData {
   readonly helper: number;
 }
 
-/** Threads for each of so many processes that share this machine's cores. */
+/** Threads for each of so many processes that share this process's cores; a container's quota of time is not seen. */
 export function usefulHostThreads(numProcesses: number): number {
   const count = Math.min(USEFUL_MAX, Math.floor(availableParallelism() / numProcesses));
   return count > 1 && canHelp() ? count : 1;

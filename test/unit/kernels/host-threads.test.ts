@@ -2,6 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { readdirSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { Worker as Thread } from 'node:worker_threads';
@@ -17,6 +18,7 @@ import {
   type Kernels,
   numBlocks,
   type SumTree,
+  usefulHostThreads,
 } from '../../../src/kernels/index.ts';
 import { doPart, type KernelCall } from '../../../src/kernels/kernel-call.ts';
 import { rawOf } from '../../../src/kernels/raw-memory.ts';
@@ -329,6 +331,8 @@ describe('helper threads', () => {
   test('are none for one thread, and gone once they are closed; kernels go on alone', async () => {
     const numThreads = () => readdirSync('/proc/self/task').length;
     const before = numThreads();
+    expect(usefulHostThreads(availableParallelism())).toBe(1);
+    expect(usefulHostThreads(1)).toBe(Math.min(8, availableParallelism()));
     expect(new HostThreads(1, trouble).shared).toBeNull();
     expect(numThreads()).toBe(before);
     const more = new HostThreads(3, trouble);
