@@ -6,8 +6,8 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 import type { EngineName } from '../../src/config/index.ts';
 import { probeEngines } from '../../src/engine/index.ts';
-import { compiledSource } from '../support/compiled-source.ts';
 import { type EngineReport, reportOfEngine } from '../support/engine-report.ts';
+import { BUILT } from '../support/in-process.ts';
 import { relativeError } from '../support/model-fixtures.ts';
 import { softwareVulkan } from '../support/software-vulkan.ts';
 
@@ -18,7 +18,6 @@ const LIMIT_MS = 300_000;
 
 Object.assign(process.env, softwareVulkan);
 const probes = await probeEngines();
-const source = await compiledSource(['base', 'engine', 'model']);
 const sizeOf = (name: EngineName) => (name === 'webgpu' ? 'mini' : 'small');
 
 for (const probe of probes) {
@@ -26,7 +25,7 @@ for (const probe of probes) {
   describe.skipIf(!probe.available)(`engine ${probe.name}${lacking}`, () => {
     let report: EngineReport;
     beforeAll(async () => {
-      report = await reportOfEngine(source, probe.name, 1, sizeOf(probe.name));
+      report = await reportOfEngine(BUILT, probe.name, 1, sizeOf(probe.name));
     }, LIMIT_MS);
 
     it('computes a finite gradient and keeps no tensor', () => {
@@ -38,7 +37,7 @@ for (const probe of probes) {
       'gives the same bits again, also in another process',
       async () => {
         expect(report.repeatedSha256).toBe(report.sha256);
-        const other = await reportOfEngine(source, probe.name, 1, sizeOf(probe.name));
+        const other = await reportOfEngine(BUILT, probe.name, 1, sizeOf(probe.name), 'gradient');
         expect(other.sha256).toBe(report.sha256);
       },
       LIMIT_MS,
@@ -52,7 +51,7 @@ for (const probe of probes) {
     it.skipIf(!agreeing || probe.name === 'tensorflow')(
       `agrees with tensorflow within ${LOSS_TOLERANCE} on the loss and ${GRADIENT_TOLERANCE} on the gradient`,
       async () => {
-        const other = await reportOfEngine(source, 'tensorflow', 1, sizeOf(probe.name));
+        const other = await reportOfEngine(BUILT, 'tensorflow', 1, sizeOf(probe.name));
         expect(Math.abs(report.losses[0]! / other.losses[0]! - 1)).toBeLessThan(LOSS_TOLERANCE);
         expect(relativeError(report.gradient, other.gradient)).toBeLessThan(GRADIENT_TOLERANCE);
         const [norms, others] = [report.softNorms, other.softNorms].map((list) => Float32Array.from(list));

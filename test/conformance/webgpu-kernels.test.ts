@@ -5,8 +5,8 @@
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { beforeAll, describe, expect, it } from 'vitest';
-import { compiledSource } from '../support/compiled-source.ts';
+import { describe, expect, it } from 'vitest';
+import { BUILT } from '../support/in-process.ts';
 import { softwareVulkan, softwareVulkanLacks } from '../support/software-vulkan.ts';
 
 const LIMIT_MS = 600_000;
@@ -35,15 +35,10 @@ interface Report {
 }
 
 describe.skipIf(softwareVulkanLacks !== null)(`own kernels of engine webgpu${lacking}`, () => {
-  let source = '';
-  beforeAll(async () => {
-    source = await compiledSource(['base', 'engine', 'model']);
-  }, LIMIT_MS);
-
   it('compute what the plain form does, repeat themselves to the bit, and keep nothing', {
     timeout: LIMIT_MS,
   }, async () => {
-    const { stdout } = await promisify(execFile)(process.execPath, [CHILD, source], {
+    const { stdout } = await promisify(execFile)(process.execPath, [CHILD, BUILT], {
       env: { ...process.env, ...softwareVulkan },
     });
     // Written by the child, whose fields are these.

@@ -7,7 +7,7 @@ import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
-import { compiledSource } from '../support/compiled-source.ts';
+import { BUILT } from '../support/in-process.ts';
 import { softwareVulkan, softwareVulkanLacks } from '../support/software-vulkan.ts';
 
 const LIMIT_MS = 600_000;
@@ -30,8 +30,7 @@ interface Report {
 
 describe.skipIf(softwareVulkanLacks !== null)(`large matrices on engine webgpu${lacking}`, () => {
   it('are taken in ranges by training and by generation', { timeout: LIMIT_MS }, async () => {
-    const source = await compiledSource(['base', 'engine', 'model']);
-    const { stdout } = await promisify(execFile)(process.execPath, [CHILD, source], {
+    const { stdout } = await promisify(execFile)(process.execPath, [CHILD, BUILT], {
       env: { ...process.env, ...softwareVulkan },
     });
     // Written by the child, whose fields are these.

@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { join } from 'node:path';
-import { afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, test } from 'vitest';
 import * as zmq from 'zeromq';
 import {
   ControlClient,
@@ -24,7 +24,7 @@ import {
   type WorkerMessage,
   workerMessageSchema,
 } from '../../src/protocol/index.ts';
-import { compiledSource } from '../support/compiled-source.ts';
+import { BUILT } from '../support/in-process.ts';
 import { Recorder } from '../support/waiting.ts';
 
 const KEY = deriveKey('token', 'frame');
@@ -315,14 +315,9 @@ describe('the control link', () => {
 });
 
 describe('a killed process', () => {
-  let source: string;
-  beforeAll(async () => {
-    source = await compiledSource(['net', 'protocol']);
-  }, 60_000);
-
   test('is noticed, and the sends after it tell whose connection it was', async () => {
     const { server, messages, disconnects, unreachable } = await startServer();
-    const child = spawn(process.execPath, [CHILD, source, server.endpoint, 'token', 'victim'], {
+    const child = spawn(process.execPath, [CHILD, BUILT, server.endpoint, 'token', 'victim'], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
     expect(await messages.next(30_000)).toMatchObject({ incarnation: 'victim' });
@@ -338,7 +333,7 @@ describe('a killed process', () => {
 
   test('that is only stopped is noticed too', async () => {
     const { server, messages, disconnects } = await startServer();
-    const child = spawn(process.execPath, [CHILD, source, server.endpoint, 'token', 'sleeper'], {
+    const child = spawn(process.execPath, [CHILD, BUILT, server.endpoint, 'token', 'sleeper'], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
     closing.push(() => child.kill('SIGKILL'));

@@ -6,18 +6,18 @@ import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
+import { BUILT } from '../support/in-process.ts';
 import { softwareVulkan, softwareVulkanLacks } from '../support/software-vulkan.ts';
 
 const LIMIT_MS = 600_000;
-const ROOT = join(import.meta.dirname, '..', '..');
-const CHILD = join(ROOT, 'test', 'support', 'children', 'webgpu-sums.mjs');
+const CHILD = join(import.meta.dirname, '..', 'support', 'children', 'webgpu-sums.mjs');
 const lacking = softwareVulkanLacks === null ? '' : ` (${softwareVulkanLacks})`;
 
 describe.skipIf(softwareVulkanLacks !== null)(`sums on a device of engine webgpu${lacking}`, () => {
   it('have the bits of the host, and are computed again when the device takes them along', {
     timeout: LIMIT_MS,
   }, async () => {
-    const { stdout } = await promisify(execFile)(process.execPath, [CHILD, join(ROOT, 'dist')], {
+    const { stdout } = await promisify(execFile)(process.execPath, [CHILD, BUILT], {
       env: { ...process.env, ...softwareVulkan },
     });
     const { proven, special, finite, cases } = JSON.parse(stdout.trim().split('\n').at(-1)!);

@@ -8,8 +8,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type PrivateRedis, startPrivateRedis } from '../../src/queue/index.ts';
-import { compiledSource } from '../support/compiled-source.ts';
-import { runInProcess } from '../support/in-process.ts';
+import { BUILT, runInProcess } from '../support/in-process.ts';
 import {
   committedSteps,
   digestOf,
@@ -107,9 +106,8 @@ describe.skipIf(softwareVulkanLacks !== null)(`engine webgpu in a run${lacking}`
   it('computes the same bits after its device was taken away, and says what fits one that is full', {
     timeout: LIMIT_MS,
   }, async () => {
-    const source = await compiledSource(['base', 'engine', 'model', 'worker/device-trouble.ts']);
     const child = join(import.meta.dirname, '..', 'support', 'children', 'webgpu-trouble.mjs');
-    const { stdout } = await promisify(execFile)(process.execPath, [child, source], {
+    const { stdout } = await promisify(execFile)(process.execPath, [child, BUILT], {
       env: { ...process.env, ...softwareVulkan },
     });
     const { before, after, restarts, error } = JSON.parse(stdout.trim().split('\n').at(-1)!);

@@ -22,17 +22,19 @@ export interface EngineReport {
 const CHILD = join(import.meta.dirname, 'children', 'engine-report.mjs');
 
 /**
- * @param source folder of the compiled rooms `base`, `engine` and `model`
+ * @param source folder of the built program
  * @param size `mini` for a model that software WebGPU can bear
+ * @param extent `gradient` for the first loss and gradient only
  */
 export async function reportOfEngine(
   source: string,
   name: EngineName,
   threads: number,
   size: 'small' | 'mini' = 'small',
+  extent: 'gradient' | 'whole' = 'whole',
 ): Promise<EngineReport> {
   const file = join(await temporaryFolder(), 'gradient.f32');
-  const arguments_ = [CHILD, source, name, String(threads), file, size];
+  const arguments_ = [CHILD, source, name, String(threads), file, size, extent];
   const { stdout } = await promisify(execFile)(process.execPath, arguments_);
   const line = stdout.trim().split('\n').at(-1)!;
   const bytes = await readFile(file);

@@ -3,10 +3,13 @@
  * what it needs. For what ends before workers, engines or servers start: refused flags, damaged files, reports. Commands run one
  * at a time.
  */
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Finished } from './lockstep-command.ts';
 
 export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+/** The built program's rooms, which a child process can import: `npm test` has built them from the source as it is. */
+export const BUILT = join(ROOT, 'dist');
 /** What commands listen for and, as their process ends with them, go on to. */
 const SIGNALS = ['SIGINT', 'SIGTERM'] as const;
 const PROGRAM = new URL('../../dist/cli/program.js', import.meta.url).href;

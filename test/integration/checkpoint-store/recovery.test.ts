@@ -15,7 +15,7 @@ import {
   writeCheckpoint,
   writeSections,
 } from '../../support/checkpoint-fixtures.ts';
-import { compiledSource } from '../../support/compiled-source.ts';
+import { BUILT } from '../../support/in-process.ts';
 import { temporaryFolder } from '../../support/temporary-folder.ts';
 
 const FILES = ['manifest.json', 'model.safetensors', 'optimizer.safetensors'];
@@ -140,12 +140,11 @@ describe('opening a store after a death', () => {
 
 describe('kill -9 of the process that writes', () => {
   it('leaves the newest announced checkpoint, or a newer one, valid', { timeout: 120_000 }, async () => {
-    const source = await compiledSource(['checkpoint', 'config']);
     const child = join(import.meta.dirname, '..', '..', 'support', 'children', 'write-checkpoint.mjs');
     // Kills fall at different places of the writing: counted in file system events, not in time.
     for (const events of [1, 7, 40]) {
       const dir = await temporaryFolder();
-      const writer = spawn(process.execPath, [child, source, dir, '300000'], {
+      const writer = spawn(process.execPath, [child, BUILT, dir, '300000'], {
         stdio: ['ignore', 'pipe', 'inherit'],
       });
       const exited = once(writer, 'exit');

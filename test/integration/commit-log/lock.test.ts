@@ -4,23 +4,18 @@ import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { CommitLog } from '../../../src/history/index.ts';
-import { compiledSource } from '../../support/compiled-source.ts';
 import { OPENED } from '../../support/history-fixtures.ts';
+import { BUILT } from '../../support/in-process.ts';
 import { temporaryFolder } from '../../support/temporary-folder.ts';
 
 const CHILD = join(import.meta.dirname, '..', '..', 'support', 'children', 'append-history.mjs');
-let source: string;
-
-beforeAll(async () => {
-  source = await compiledSource(['history']);
-}, 60_000);
 
 const newPath = async () => join(await temporaryFolder(), 'history.log');
 
 function appendForEver(path: string) {
-  const child = spawn(process.execPath, [CHILD, source, path], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(process.execPath, [CHILD, BUILT, path], { stdio: ['ignore', 'pipe', 'inherit'] });
   const exited = once(child, 'exit');
   return { child, exited, lines: createInterface({ input: child.stdout })[Symbol.asyncIterator]() };
 }

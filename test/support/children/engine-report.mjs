@@ -1,10 +1,10 @@
-// Trains a small model on one engine and writes what came of it. Arguments: folder of the compiled
-// source, engine, threads, file for the gradient, `mini` for a model that software WebGPU can bear.
+// Trains a small model on one engine and writes what came of it. Arguments: folder of the built program, engine,
+// threads, file for the gradient, `mini` for a model that software WebGPU can bear, `gradient` for the first only.
 // Prints one JSON line.
 import { createHash } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 
-const [source, name, threads, file, size] = process.argv.slice(2);
+const [source, name, threads, file, size, extent] = process.argv.slice(2);
 const { layoutSize, PhiloxRng } = await import(`${source}/base/index.js`);
 const { loadEngine } = await import(`${source}/engine/index.js`);
 const { createTrainingModel, initializeParameters, parameterLayout } = await import(
@@ -81,6 +81,10 @@ async function softNorms() {
 const first = await training.gradient(batch, { seed: 1, step: 1, slot: 0 }, gradient);
 const report = { losses: [first.lossSum], sha256: sha256(gradient) };
 writeFileSync(file, new Uint8Array(gradient.buffer));
+if (extent === 'gradient') {
+  console.log(JSON.stringify(report));
+  process.exit(0);
+}
 /** Tensors of tfjs, and those of TensorFlow's own beneath them, which fused kernels make too. */
 const liveTensors = () => tf.memory().numTensors + (tf.backend().getNumOfTFTensors?.() ?? 0);
 const before = liveTensors();

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, describe, expect, it } from 'vitest';
 import { loadEngine, probeEngine, probeEngines } from '../../../src/engine/index.ts';
-import { compiledSource } from '../../support/compiled-source.ts';
+import { BUILT } from '../../support/in-process.ts';
 
 const libraryPath = process.env.NODE_OPTIONS;
 afterEach(() => {
@@ -41,9 +41,8 @@ describe('probing engines', () => {
 
 describe('loading an engine', () => {
   const inChild = async (name: string, environment: Record<string, string>) => {
-    const source = await compiledSource(['engine']);
     const script = `
-      const { loadEngine } = await import(${JSON.stringify(`${source}/engine/index.js`)});
+      const { loadEngine } = await import(${JSON.stringify(`${BUILT}/engine/index.js`)});
       const say = ({ name, warnings, code, message }) => console.log(JSON.stringify({ name, warnings, code, message }));
       await loadEngine(${JSON.stringify(name)}, { threads: 1 }).then(say, say);`;
     const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', script], {

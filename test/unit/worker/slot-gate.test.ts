@@ -2,9 +2,9 @@
 import { join } from 'node:path';
 import { Worker as Thread } from 'node:worker_threads';
 import fc from 'fast-check';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
 import { SlotGate } from '../../../src/worker/slot-gate.ts';
-import { compiledSource } from '../../support/compiled-source.ts';
+import { BUILT } from '../../support/in-process.ts';
 import { Recorder } from '../../support/waiting.ts';
 
 describe('a gate', () => {
@@ -63,11 +63,7 @@ describe('a gate', () => {
 describe('two threads', () => {
   const NUM_GATES = 400;
   const THREAD = join(import.meta.dirname, '..', '..', 'support', 'children', 'slot-gate-thread.mjs');
-  let source: string;
   let thread: Thread | null = null;
-  beforeAll(async () => {
-    source = await compiledSource(['worker/slot-gate.ts']);
-  }, 60_000);
   afterAll(() => thread?.terminate());
 
   test('agree on what is in, at whatever moment one of them shuts the gate', {
@@ -81,7 +77,7 @@ describe('two threads', () => {
       limit: (index % 4) * 50,
     }));
     const given = gates.map(({ gate, start, delay }) => ({ shared: gate.shared, start, delay }));
-    thread = new Thread(THREAD, { workerData: { source, gates: given } });
+    thread = new Thread(THREAD, { workerData: { source: BUILT, gates: given } });
     const settled = new Recorder<number>();
     thread.on('message', settled.record);
     let [numEarly, numLate] = [0, 0];
