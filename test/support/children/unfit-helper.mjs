@@ -1,6 +1,6 @@
 /**
  * A helper thread of the kernels that does not finish the first part it claims: it ends there, or throws.
- * Worker data: the compiled source, the board's memory, and `ends` or `throws`.
+ * Worker data: the built program, the board's memory, and `ends` or `throws`.
  */
 import { workerData } from 'node:worker_threads';
 

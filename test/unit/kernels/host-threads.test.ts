@@ -24,8 +24,8 @@ import { doPart, type KernelCall } from '../../../src/kernels/kernel-call.ts';
 import { rawOf } from '../../../src/kernels/raw-memory.ts';
 import { createWasmKernels } from '../../../src/kernels/wasm-kernels.ts';
 import { emptyFloats, firstDifference, randomFloats } from '../../support/floats.ts';
+import { BUILT } from '../../support/in-process.ts';
 
-const DIST = join(import.meta.dirname, '..', '..', '..', 'dist');
 const KEY = { seed: 2 ** 40 + 7, stream: 'dropout', substream: 3, step: 12, slot: 5 } as const;
 /** The shortest vector that is shared. */
 const LONG = 4 * PART_FLOATS;
@@ -308,7 +308,7 @@ describe('helper threads', () => {
     ['throws', 'no part of this'],
   ])('are missed when one %s in the middle of a part', async (how, message) => {
     const board = CallBoard.create();
-    const workerData = { source: DIST, shared: board.shared, how };
+    const workerData = { source: BUILT, shared: board.shared, how };
     const helper = new Thread(new URL('../../support/children/unfit-helper.mjs', import.meta.url), {
       workerData,
     });
@@ -348,7 +348,7 @@ describe('helper threads', () => {
   });
 
   test('do not keep their process alive, asleep or not yet awake', () => {
-    const kernels = pathToFileURL(join(DIST, 'kernels', 'index.js')).href;
+    const kernels = pathToFileURL(join(BUILT, 'kernels', 'index.js')).href;
     const program = `
       const { createKernels, HostThreads } = await import('${kernels}');
       const threads = new HostThreads(3, (reason) => { throw new Error(reason); });
