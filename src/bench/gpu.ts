@@ -16,6 +16,7 @@ import {
   PRESETS,
 } from '../config/index.ts';
 import { loadEngine, probeEngine, settleEngine } from '../engine/index.ts';
+import { HostThreads, usefulHostThreads } from '../kernels/index.ts';
 import { type KernelFigures, measureBandwidth, measureKernels } from './gpu/kernels.ts';
 import { measureMatMul } from './gpu/mat-mul.ts';
 import { measureTorch, type TorchFigures } from './gpu/torch.ts';
@@ -127,11 +128,15 @@ async function benchmark({
     { repeats, calls },
   );
   reportKernels(kernels, peak, bandwidth, kernelRows);
+  const threads = new HostThreads(usefulHostThreads(1), say);
+  say(
+    `the host adds up on ${threads.count} ${threads.count === 1 ? 'thread' : 'threads'}, as a worker alone here does`,
+  );
   const figures: GpuFigures[] = [];
   for (const batchSize of rows ?? usual) {
     const size: TrainingSize = { model, batchSize, tokens, repeats };
     try {
-      figures.push(await measureTraining(engine, size));
+      figures.push(await measureTraining(engine, size, threads.shared));
     } catch (error) {
       const trouble = engine.troubleOf(error);
       if (trouble === null) throw error;
@@ -145,7 +150,10 @@ async function benchmark({
   report(figures, peak, torch);
   const file = join(RESULTS, `gpu-${new Date().toISOString().replace(/[:.]/g, '-')}.json`);
   await mkdir(dirname(file), { recursive: true });
-  const facts = { engine: engine.version, isGpu: probe.isGpu, peakFlops: peak, bandwidth, model, tokens };
+  const hostThreads = threads.count;
+  const facts = {
+    ...{ engine: engine.version, isGpu: probe.isGpu, peakFlops: peak, bandwidth, model, tokens, hostThreads },
+  };
   await writeFile(file, `${JSON.stringify({ ...facts, kernels, lockstep: figures, torch }, null, 2)}\n`);
   say(`all figures: ${file}`);
 }

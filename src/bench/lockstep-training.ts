@@ -101,6 +101,8 @@ export async function trainLockstep(
         dataDir: workload.dataDir,
         logFile: join(dir, `worker-${index}.log`),
         throttleMs: 0,
+        // As PyTorch beside it.
+        hostThreads: 1,
       }),
     );
     try {

@@ -23,6 +23,7 @@ import {
   reportMemory,
   reportOverhead,
   reportPhases,
+  reportThreadsGain,
   reportTokenizing,
   reportTraining,
 } from './report.ts';
@@ -32,7 +33,7 @@ import { measureStream } from './tcp-stream.ts';
 import { compareTokenizing, type TokenizingFigures } from './tokenizing.ts';
 import { ensureTorch, type TorchEnvironment } from './torch-environment.ts';
 import { compareTraining, type TrainingFigures } from './training.ts';
-import { measureUpdate } from './update-cost.ts';
+import { measureThreadsGain, measureUpdate, type ThreadsGain } from './update-cost.ts';
 import { createWorkload, type WorkloadOptions } from './workload.ts';
 
 const RESULTS = fileURLToPath(new URL('../../bench/results/', import.meta.url));
@@ -110,6 +111,7 @@ interface Findings {
   rawStream: Summary | null;
   memoryCopy: Summary | null;
   updateNsPerParameter: number | null;
+  threadsGain: ThreadsGain | null;
   tokenizing: TokenizingFigures | null;
   generation: GenerationFigures | null;
 }
@@ -158,6 +160,7 @@ async function bench(quick: boolean, parts: readonly Part[], jsonFile: string | 
       rawStream: null,
       memoryCopy: null,
       updateNsPerParameter: null,
+      threadsGain: null,
       tokenizing: null,
       generation: null,
     };
@@ -200,8 +203,10 @@ async function benchAllReduce(plan: Plan, findings: Findings, folder: string): P
   findings.rawStream = await measureStream(STREAM_BYTES, STREAM_ROUNDS);
   findings.memoryCopy = measureCopy();
   findings.updateNsPerParameter = measureUpdate();
+  findings.threadsGain = await measureThreadsGain();
   const limits = { stream: findings.rawStream, copy: findings.memoryCopy };
   for (const line of reportAllReduce(allReduce, limits, availableParallelism())) say(line);
+  for (const line of reportThreadsGain(findings.threadsGain)) say(line);
 }
 
 async function benchCheckpoints(plan: Plan, findings: Findings, folder: string): Promise<void> {

@@ -6,6 +6,7 @@ import type { Summary } from './statistics.ts';
 import { formatFigure, formatRatio, formatSummary, NOT_MEASURED } from './table.ts';
 import type { TokenizingFigures } from './tokenizing.ts';
 import type { PhaseFigures, TrainingFigures } from './training.ts';
+import type { ThreadsGain } from './update-cost.ts';
 
 const left = (title: string): Column => ({ title, align: 'left' });
 const right = (title: string): Column => ({ title, align: 'right' });
@@ -223,6 +224,14 @@ export function reportTokenizing({ megabytes, articles, lockstep, peers }: Token
     `encoding ${articles} articles of ${formatFigure(megabytes)} MB, MB/s: median (min..max) over rounds; ratio above 1: Lockstep is faster`,
     ...renderTable([left('peer'), right('lockstep'), right('peer MB/s'), right('ratio')], rows),
     ...peers.flatMap(({ name, skipped }) => (skipped === null ? [] : [`skipped: ${name}: ${skipped}`])),
+  ];
+}
+
+export function reportThreadsGain(gain: ThreadsGain | null): string[] {
+  if (gain === null) return ['host threads: a worker alone on this machine has one'];
+  const { threads, update, leaf } = gain;
+  return [
+    `${threads} host threads beside one: AdamW ${formatFigure(update)} times as fast, a gradient added to a sum ${formatFigure(leaf)} times`,
   ];
 }
 

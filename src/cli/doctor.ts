@@ -6,6 +6,7 @@ import type { Command } from 'commander';
 import { messageOf } from '../base/index.ts';
 import type { EngineName } from '../config/index.ts';
 import { ADAPTER_REMEDY, type Adapter, probeAdapters, probeEngines } from '../engine/index.ts';
+import { usefulHostThreads } from '../kernels/index.ts';
 import { checkRedis, findRedisServer } from '../queue/index.ts';
 import { formatBytes, runCommand, say } from './terminal.ts';
 import { lockstepVersion } from './version.ts';
@@ -34,6 +35,7 @@ async function examine(redisUrl: string | undefined): Promise<number> {
   const engines = await engineFindings();
   const findings = [
     nodeFinding(),
+    hostThreadsFinding(),
     ...engines.findings,
     redisServerFinding(),
     ...(redisUrl === undefined ? [] : [await redisFinding(redisUrl)]),
@@ -60,6 +62,12 @@ function nodeFinding(): Finding {
     found: `${process.version}, ${availableParallelism()} cores`,
     remedy: isSupported ? null : 'use Node.js 20.11 or later, below 23: the TensorFlow package needs it',
   };
+}
+
+function hostThreadsFinding(): Finding {
+  const count = usefulHostThreads(1);
+  const found = `${count} for the sums and updates of a worker that is alone here (--host-threads)`;
+  return { what: 'host threads', found, remedy: null };
 }
 
 async function engineFindings(): Promise<{ findings: Finding[]; anyAvailable: boolean }> {

@@ -2,6 +2,7 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { LockstepError } from '../base/index.ts';
 import { type ConfigTree, ENGINE_NAMES, PRESET_NAMES } from '../config/index.ts';
+import { HOST_THREADS_MAX } from '../kernels/index.ts';
 
 export interface ConfigFlags {
   readonly config?: string;
@@ -60,6 +61,12 @@ export function wholeNumber(text: string): number {
 export function atLeastOne(text: string): number {
   const value = wholeNumber(text);
   if (value < 1) throw new InvalidArgumentError('expected 1 or more');
+  return value;
+}
+
+export function hostThreads(text: string): number {
+  const value = atLeastOne(text);
+  if (value > HOST_THREADS_MAX) throw new InvalidArgumentError(`expected at most ${HOST_THREADS_MAX}`);
   return value;
 }
 

@@ -15,6 +15,8 @@ export interface LocalWorkerOptions {
   readonly dataDir: string;
   readonly logFile: string;
   readonly throttleMs: number;
+  /** See `lockstep worker --host-threads`. */
+  readonly hostThreads: number;
   /** Index or name of its device; absent or null leaves it to the engine. */
   readonly device?: string | null;
 }
@@ -28,8 +30,9 @@ export interface LocalProcess {
 }
 
 export function startLocalWorker(options: LocalWorkerOptions): LocalProcess {
-  const { name, links, token, dataDir, logFile, throttleMs, device } = options;
+  const { name, links, token, dataDir, logFile, throttleMs, hostThreads, device } = options;
   const flags = [...links, '--data', dataDir, '--name', name, '--log-file', logFile];
+  flags.push('--host-threads', String(hostThreads));
   if (device != null) flags.push('--device', device);
   if (throttleMs > 0) flags.push('--throttle', String(throttleMs));
   return startLocalProcess(name, ['worker', ...flags], { [TOKEN_VARIABLE]: token });

@@ -6,9 +6,10 @@ import { LockstepError } from '../base/index.ts';
 import { deadlinesFrom, type RunConfig } from '../config/index.ts';
 import type { Coordinator, Outcome, RunFolder } from '../coordinator/index.ts';
 import { ServedDataset } from '../data/index.ts';
+import { usefulHostThreads } from '../kernels/index.ts';
 import { checkRedis, type PrivateRedis, startPrivateRedis } from '../queue/index.ts';
 import { type DevicesFlag, devicesFlag, devicesFor } from './devices.ts';
-import { addRunFlags, atLeastOne, type RunFlags, wholeNumber } from './flags.ts';
+import { addRunFlags, atLeastOne, hostThreads, type RunFlags, wholeNumber } from './flags.ts';
 import { type LocalProcess, startLocalWorker } from './local-workers.ts';
 import { addDashboardFlags, type DashboardFlags, RunObserver } from './observe.ts';
 import { openPlannedRun, planRun } from './open-run.ts';
@@ -19,6 +20,7 @@ import { lockstepVersion } from './version.ts';
 export interface TrainFlags extends RunFlags, DashboardFlags {
   readonly workers: number;
   readonly devices?: DevicesFlag;
+  readonly hostThreads?: number;
   readonly redis?: string;
   readonly throttleWorker?: readonly string[];
 }
@@ -40,6 +42,11 @@ export function addFleetFlags(command: Command): Command {
       '--devices <list>',
       'one worker on each of these devices: all, or indices or names as 0,1',
       devicesFlag,
+    )
+    .option(
+      '--host-threads <n>',
+      "threads of each worker for sums and updates in the host's memory (default: this machine's cores, shared out; 8 at most)",
+      hostThreads,
     )
     .option('--redis <url>', 'use a running Redis instead of a private one')
     .option(
@@ -100,6 +107,7 @@ async function trainWith(
         dataDir: flags.data,
         logFile: join(run.dir, 'logs', `worker-${index}.log`),
         throttleMs: throttles.get(index) ?? 0,
+        hostThreads: flags.hostThreads ?? usefulHostThreads(devices.length),
         device,
       });
       workers.push(worker);

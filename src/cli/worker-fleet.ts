@@ -7,17 +7,17 @@ import { warn } from './terminal.ts';
 
 /**
  * Starts `lockstep worker ARGS --device D` for each device and waits for all to end; a signal goes to each.
- * @param args this command's own arguments, without `--devices`
+ * @param args a worker's own arguments, by its device and the number of them, without `--device`
  * @returns 0 when all of them ended well, else the first other code
  */
 export async function runWorkerFleet(
   flag: DevicesFlag,
   engine: EngineName | 'auto',
-  args: (device: string) => readonly string[],
+  args: (device: string, numDevices: number) => readonly string[],
 ): Promise<number> {
   const devices = await devicesFor(flag, engine);
   const workers = devices.map((device) =>
-    startLocalProcess(`device ${device}`, ['worker', ...args(device)], {}, (line) =>
+    startLocalProcess(`device ${device}`, ['worker', ...args(device, devices.length)], {}, (line) =>
       process.stderr.write(`[device ${device}] ${line}\n`),
     ),
   );

@@ -4,10 +4,11 @@ import { join } from 'node:path';
 import { type Command, Option } from 'commander';
 import { LockstepError } from '../base/index.ts';
 import { ENGINE_NAMES, type EngineName } from '../config/index.ts';
+import { usefulHostThreads } from '../kernels/index.ts';
 import { type DataPlace, startWorker, type WorkerOptions } from '../worker/index.ts';
 import { cacheFolder } from './cache-folder.ts';
 import { type DevicesFlag, devicesFlag } from './devices.ts';
-import { addressAndPort, type HostAndPort, hostPort, port, wholeNumber } from './flags.ts';
+import { addressAndPort, type HostAndPort, hostPort, hostThreads, port, wholeNumber } from './flags.ts';
 import { runCommand, warn } from './terminal.ts';
 import { tokenFromEnvironment } from './token.ts';
 import { runWorkerFleet } from './worker-fleet.ts';
@@ -27,6 +28,7 @@ interface WorkerFlags {
   readonly engine?: EngineName;
   readonly device?: string;
   readonly devices?: DevicesFlag;
+  readonly hostThreads?: number;
 }
 
 export function addWorkerCommand(program: Command): void {
@@ -57,6 +59,11 @@ export function addWorkerCommand(program: Command): void {
         ENGINE_NAMES,
       ),
     )
+    .option(
+      '--host-threads <n>',
+      "threads for sums and updates in the host's memory (default: this machine's cores, shared out among --devices; 8 at most)",
+      hostThreads,
+    )
     .option('--device <device>', 'which graphics card, by index or name as `lockstep doctor` lists them')
     .addOption(
       new Option('--devices <list>', 'start a worker on each of these: all, or indices or names as 0,1')
@@ -80,11 +87,12 @@ function dataPlaceOf({ data, cache }: WorkerFlags): DataPlace {
 /** One process for each device, with these flags but its own name and log. */
 function workOnEach(flags: WorkerFlags, devices: DevicesFlag): Promise<number> {
   const { coordinator, data, cache, name, host, redisVia, httpVia, logFile, throttle, engine } = flags;
-  return runWorkerFleet(devices, engine ?? 'auto', (device) => {
+  return runWorkerFleet(devices, engine ?? 'auto', (device, numDevices) => {
     const own = (text: string | undefined) => (text === undefined ? undefined : `${text}-${device}`);
     const values = {
       ...{ coordinator, data, cache, name: own(name), host, engine, device },
       ...{ 'redis-via': redisVia, 'http-via': httpVia, 'log-file': own(logFile), throttle: String(throttle) },
+      'host-threads': String(flags.hostThreads ?? usefulHostThreads(numDevices)),
     };
     return Object.entries(values).flatMap(([flag, value]) =>
       value === undefined ? [] : [`--${flag}`, value],
@@ -105,6 +113,7 @@ async function work(flags: WorkerFlags): Promise<number> {
     httpVia: flags.httpVia ?? null,
     data: dataPlaceOf(flags),
     throttleMs: flags.throttle,
+    hostThreads: flags.hostThreads ?? usefulHostThreads(1),
     engine: { name: flags.engine ?? null, device: flags.device ?? null },
     log: { file: flags.logFile ?? null, level: 'info' },
   };

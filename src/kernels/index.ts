@@ -1,4 +1,6 @@
 export { type AdamwMoment, type AdamwScalars, adamwScalars, powerOf } from './adamw-scalars.ts';
 export { BLOCK_FLOATS, combineDigests, globalNorm, numBlocks } from './blocks.ts';
+export { HOST_THREADS_MAX, HostThreads, usefulHostThreads } from './host-threads.ts';
 export { type AdamwVectors, createKernels, type Kernels } from './kernels.ts';
+export { addressOf, canReachMemory } from './raw-memory.ts';
 export type { RangeValues, SumLeaf, SumMeasures, SumTree } from './sum-tree.ts';

@@ -7,17 +7,17 @@
 export type RangeValues = Float32Array | Uint16Array;
 
 /** A node is left + right, by the flushing addition of `addFlush`. All leaves are of one length. */
-export type SumTree = SumLeaf | SumNode;
+export type SumTree<Values = RangeValues> = SumLeaf<Values> | SumNode<Values>;
 
-export interface SumLeaf {
-  readonly source: RangeValues;
+export interface SumLeaf<Values = RangeValues> {
+  readonly source: Values;
   /** Takes the digests of the leaf's own blocks, from the first on; null where nobody asks. */
   readonly blockDigests: BigUint64Array | null;
 }
 
-export interface SumNode {
-  readonly left: SumTree;
-  readonly right: SumTree;
+export interface SumNode<Values = RangeValues> {
+  readonly left: SumTree<Values>;
+  readonly right: SumTree<Values>;
 }
 
 /** What is taken of a result, each null where nobody asks. Its first float starts a block. */
@@ -29,6 +29,6 @@ export interface SumMeasures {
   readonly firstBlock: number;
 }
 
-export function lengthOf(tree: SumTree): number {
+export function lengthOf(tree: SumTree<{ readonly length: number }>): number {
   return 'source' in tree ? tree.source.length : lengthOf(tree.left);
 }

@@ -61,6 +61,8 @@ export interface CommOptions {
   readonly httpVia: string | null;
   /** Where the compute thread leaves gradients for peers of this host; null where there is no such memory. */
   readonly memory: MemoryAddress | null;
+  /** That long sums are shared with; null when there are none (kernels/host-threads.ts). */
+  readonly helpers: SharedArrayBuffer | null;
   /** The incarnation that this process had before, or null. */
   readonly formerly: string | null;
   /** The reduced gradient that the comm thread before this one left in its place. */
@@ -391,7 +393,7 @@ export class CommThread {
     this.#membership = {
       welcome,
       consumer,
-      kernels: createKernels(config.gradientPrecision),
+      kernels: createKernels(config.gradientPrecision, this.#options.helpers),
       pieceFloats: config.network.pieceBytes / 4,
       transfer: {
         pieceLimitMs: this.#deadlines.coordinatorLimitMs,

@@ -84,6 +84,7 @@ export class ComputeThread {
   /** Added to the time of each micro-batch, to play a slow device. */
   readonly #throttleMs: number;
   readonly #memory: GradientMemory;
+  readonly #helpers: SharedArrayBuffer | null;
   readonly #reply: (message: FromCompute) => void;
   #replica: Replica | null = null;
   /** The committed step whose state the replica's vectors are; null while they are none's. */
@@ -101,6 +102,8 @@ export class ComputeThread {
     throttleMs: number;
     /** Where fragments and reduced vectors go. */
     memory: GradientMemory;
+    /** That long sums and updates are shared with; null when there are none. */
+    helpers: SharedArrayBuffer | null;
     reply: (message: FromCompute) => void;
     onDeviceRestart: (trouble: DeviceTrouble) => void;
   }) {
@@ -109,6 +112,7 @@ export class ComputeThread {
     this.#onDeviceRestart = options.onDeviceRestart;
     this.#throttleMs = options.throttleMs;
     this.#memory = options.memory;
+    this.#helpers = options.helpers;
     this.#reply = options.reply;
   }
 
@@ -217,7 +221,7 @@ export class ComputeThread {
     const engine = await loadEngine(this.#engineName(config), {
       ...{ threads: ENGINE_THREADS, device, matmulPrecision: config.matmulPrecision },
     });
-    const kernels = createKernels(config.gradientPrecision);
+    const kernels = createKernels(config.gradientPrecision, this.#helpers);
     const model = createTrainingModel({
       tf: engine.tf,
       model: config.model,

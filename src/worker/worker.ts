@@ -3,6 +3,7 @@
  * two, and ends with one outcome. Called by `lockstep worker`.
  */
 import { Worker as Thread } from 'node:worker_threads';
+import { HostThreads } from '../kernels/index.ts';
 import { createLogger, type LogDestination } from '../logging/index.ts';
 import { GradientMemory } from '../net/index.ts';
 import type { CommOptions } from './comm.ts';
@@ -10,11 +11,13 @@ import { ComputeThread, type DataPlace, type EngineChoice } from './compute.ts';
 import type { Ending } from './lifecycle-state.ts';
 import type { FromCompute, ToCompute } from './thread-messages.ts';
 
-export interface WorkerOptions extends Omit<CommOptions, 'memory' | 'formerly' | 'pending'> {
+export interface WorkerOptions extends Omit<CommOptions, 'memory' | 'helpers' | 'formerly' | 'pending'> {
   readonly data: DataPlace;
   readonly engine: EngineChoice;
   /** Waits so long after each micro-batch, to play a slow device; 0 for none. */
   readonly throttleMs: number;
+  /** That its sums and updates are shared among; 1 where the system does not allow more. */
+  readonly hostThreads: number;
   readonly log: LogDestination;
 }
 
@@ -47,13 +50,18 @@ export interface RunningWorker {
  * so that nothing of before can be taken for its own, but with engine, data and state as they are.
  */
 export function startWorker(options: WorkerOptions): RunningWorker {
-  const { data, engine, throttleMs, log, ...comm } = options;
+  const { data, engine, throttleMs, hostThreads, log, ...comm } = options;
   const logger = createLogger(log).child({ role: 'worker' });
   let link: CommLink | null = null;
   let isAskedToLeave = false;
   const memory = GradientMemory.create();
+  const threads = new HostThreads(hostThreads, (reason) => logger.warn('helperLost', { reason }));
+  const helpers = threads.shared;
+  const counts = { count: threads.count, asked: hostThreads };
+  if (threads.count < hostThreads) logger.warn('hostThreads', counts);
+  else logger.info('hostThreads', counts);
   const compute = new ComputeThread({
-    ...{ data, engine, throttleMs, memory },
+    ...{ data, engine, throttleMs, memory, helpers },
     reply: (message) => link?.fromCompute(message),
     onDeviceRestart: ({ kind, reason }) => logger.warn('deviceRestarted', { kind, reason }),
   });
@@ -64,25 +72,28 @@ export function startWorker(options: WorkerOptions): RunningWorker {
       formerly: null,
       pending: null,
     };
-    for (;;) {
-      link = startCommThread({ ...comm, memory: memory.address, ...identity }, log, compute);
-      if (isAskedToLeave) link.drain();
-      const ending = await link.ended;
-      await link.close();
-      await compute.idle();
-      if (ending.kind !== 'evicted') return ending;
-      if (isAskedToLeave) return { kind: 'stopped', reason: ending.reason };
-      logger.warn('comingBack', { reason: ending.reason });
-      const { name, incarnation, pending } = ending;
-      identity = { name, formerly: incarnation, pending };
+    try {
+      for (;;) {
+        link = startCommThread({ ...comm, memory: memory.address, helpers, ...identity }, log, compute);
+        if (isAskedToLeave) link.drain();
+        const ending = await link.ended;
+        await link.close();
+        await compute.idle();
+        if (ending.kind !== 'evicted') return ending;
+        if (isAskedToLeave) return { kind: 'stopped', reason: ending.reason };
+        logger.warn('comingBack', { reason: ending.reason });
+        const { name, incarnation, pending } = ending;
+        identity = { name, formerly: incarnation, pending };
+      }
+    } finally {
+      compute.close();
+      memory.close();
+      await threads.close();
     }
   };
 
   return {
-    outcome: run().finally(() => {
-      compute.close();
-      memory.close();
-    }),
+    outcome: run(),
     drain: () => {
       isAskedToLeave = true;
       link?.drain();

@@ -49,7 +49,7 @@ const PROGRAMS = ['cli', 'bench'];
 /** Packages that reach out of the process, or weigh much, and the only rooms that may load them. */
 const HOMES: Readonly<Record<string, readonly string[]>> = {
   zeromq: ['net'],
-  koffi: ['engine', 'net'],
+  koffi: ['engine', 'kernels', 'net'],
   bullmq: ['queue'],
   ioredis: ['queue'],
   pino: ['logging'],

@@ -76,6 +76,8 @@ describe('flags and configuration', () => {
     ['--advertise', 'head:70000', /--advertise.*expected a port number of 0 to 65535/],
     ['--redis-via', 'head', /--redis-via.*expected HOST:PORT/],
     ['--http-via', 'http://head:7701', /--http-via.*expected HOST or HOST:PORT/],
+    ['--host-threads', '0', /--host-threads.*'0' is invalid. expected 1 or more/],
+    ['--host-threads', '1.5', /--host-threads.*'1.5' is invalid. expected a whole number/],
   ])('a worker with %s %s', async (flag, value, said) => {
     const place = ['--coordinator', 'tcp://127.0.0.1:7700', '--data', data];
     expect(await complaintOf(['worker', ...place, flag, value])).toMatch(said);
@@ -88,6 +90,7 @@ describe('flags and configuration', () => {
       /--preset is "gigantic": expected one of tiny, small, base/,
     ],
     ['no workers', ['--workers', '0'], /--workers.*'0' is invalid. expected 1 or more/],
+    ['too many threads', ['--host-threads', '65'], /--host-threads.*'65' is invalid. expected at most 64/],
     ['no steps', ['--steps', '0'], /steps is 0/],
     ['no micro-batches', ['--micro-batches', '0'], /step\.microBatches is 0/],
     [

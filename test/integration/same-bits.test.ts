@@ -3,6 +3,7 @@
  * how fast each was, who died, or where the run was interrupted; each step is committed once.
  */
 
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
@@ -106,6 +107,23 @@ describe('the same weights to the bit', () => {
       const gap = (Number(lossSum) - Number(whole[index]!.lossSum)) / Number(tokens);
       expect(Math.abs(gap)).toBeLessThan(1e-3);
     }
+  });
+
+  it('however many threads add up in a worker', { timeout: LIMIT_MS }, async () => {
+    // Wide enough that a worker's whole gradient, and each half of it that two workers add up, is shared.
+    const wide = [...FRESH, '--steps', '3', '--set', 'model.ffnDim=2048'];
+    const digests: string[] = [];
+    for (const [workers, threads] of ['1', '2'].entries()) {
+      const name = `threads-${threads}`;
+      const args = [...wide, '--workers', String(workers + 1), '--host-threads', threads];
+      const { code, stderr } = await run(trainArgs(name, ...args));
+      expect(code, stderr).toBe(0);
+      digests.push(await digestOf(join(dir, name)));
+      const log = readFileSync(join(dir, name, 'logs', 'worker-0.log'), 'utf8');
+      expect(log).toContain(`"count":${threads},"asked":${threads}`);
+      expect(log).not.toContain('helperLost');
+    }
+    expect(digests[1]).toBe(digests[0]);
   });
 
   it('with one of three workers slowed down', { timeout: LIMIT_MS }, async () => {

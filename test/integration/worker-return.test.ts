@@ -56,6 +56,7 @@ it('comes back as new when it was evicted while it connects to the queue', {
     data: { kind: 'folder', dir: 'nowhere' },
     engine: { name: null, device: null },
     throttleMs: 0,
+    hostThreads: 2,
     log: { file: null, level: 'error' },
   });
   const first = await heard.next(LIMIT_MS);

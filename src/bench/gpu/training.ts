@@ -46,11 +46,16 @@ export interface GpuFigures {
 const SPECIAL_IDS = { bos: 0, pad: 1, eos: 2, mask: 3 };
 const KEY = { seed: 1, step: 1, slot: 0 };
 
-export async function measureTraining(engine: Engine, size: TrainingSize): Promise<GpuFigures> {
+/** `helpers`: that the host's sums are shared with, as in a worker. */
+export async function measureTraining(
+  engine: Engine,
+  size: TrainingSize,
+  helpers: SharedArrayBuffer | null,
+): Promise<GpuFigures> {
   const { tf } = engine;
   const { model, batchSize, tokens, repeats } = size;
   const { objective } = PRESETS.base;
-  const kernels = createKernels();
+  const kernels = createKernels('float32', helpers);
   const create = (readsBeside: boolean) =>
     createTrainingModel({
       ...{ tf, model, objective, readsBeside },

@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { messageOf } from '../../base/index.ts';
 import type { Fault } from '../../chaos/index.ts';
+import { usefulHostThreads } from '../../kernels/index.ts';
 import { createLogger } from '../../logging/index.ts';
 import { type PrivateRedis, type RedisAddress, startPrivateRedis } from '../../queue/index.ts';
 import { type LocalProcess, startLocalProcess, startLocalWorker } from '../local-workers.ts';
@@ -126,6 +127,7 @@ export class ChaosCluster {
           dataDir,
           logFile: this.#workerLog(index),
           throttleMs,
+          hostThreads: usefulHostThreads(this.#options.workers),
           links: this.#wiring.workerFlags(index),
         });
       },

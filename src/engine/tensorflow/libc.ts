@@ -1,5 +1,6 @@
 /** Of the C library that TensorFlow shares with this process, through koffi: what decides how memory is moved. */
 import { createRequire } from 'node:module';
+import { addressOf, canReachMemory } from '../../kernels/index.ts';
 
 /** Names of glibc's malloc.h. */
 const M_TRIM_THRESHOLD = -1;
@@ -8,8 +9,6 @@ const M_MMAP_THRESHOLD = -3;
 const NEVER = 2 ** 31 - 1;
 
 interface Library {
-  /** The address of `values`, where the function is there. */
-  memcpy(to: Float32Array, from: Float32Array, bytes: number): bigint;
   mallopt(parameter: number, value: number): number;
 }
 
@@ -21,11 +20,8 @@ function libc(): Library | null {
     try {
       const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi');
       const self = koffi.load(null);
-      // Prototypes as in the interface; an integer as wide as a pointer stands for the pointer returned.
-      library = {
-        memcpy: self.func('uintptr_t memcpy(void *to, const void *from, size_t bytes)'),
-        mallopt: self.func('int mallopt(int parameter, int value)'),
-      } as Library;
+      // The prototype is that of the interface.
+      library = { mallopt: self.func('int mallopt(int parameter, int value)') } as Library;
     } catch {
       library = null;
     }
@@ -35,9 +31,7 @@ function libc(): Library | null {
 
 /** Whether `values` begin at a multiple of `bytes`; false where that cannot be told. */
 export function isAligned(values: Float32Array, bytes: number): boolean {
-  const found = libc();
-  // memcpy returns where it was asked to copy to.
-  return found !== null && BigInt(found.memcpy(values, values, 0)) % BigInt(bytes) === 0n;
+  return canReachMemory() && addressOf(values) % bytes === 0;
 }
 
 /**
