@@ -16,8 +16,8 @@ describe('bench:gpu without a card', () => {
     rmSync(kept!);
     const names = ['linear', 'layer norm', 'GELU', 'attention'];
     for (const name of [...names, 'linear gradient', 'layer norm gradient', 'attention gradient']) {
-      expect(stdout, name).toMatch(new RegExp(`^${name} +[\\d.]+ `, 'm'));
+      expect(stdout, name).toMatch(new RegExp(`^${name} +[\\d.,]+ `, 'm'));
     }
-    expect(stdout).toMatch(/^1 +\d+ +[\d.]+ /m);
+    expect(stdout).toMatch(/^1 +[\d.,]+ +[\d.,]+ +[\d.,]+ /m);
   });
 });
