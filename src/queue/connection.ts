@@ -1,8 +1,8 @@
 /**
  * Connecting to Redis: reach it, check that it is new enough, and say plainly what to do if not.
  */
-import { Redis } from 'ioredis';
 import { LockstepError, messageOf } from '../base/index.ts';
+import { Redis } from './packages.ts';
 
 /** BullMQ's Lua scripts need commands of this version. */
 const REDIS_VERSION_MIN = '6.2.0';

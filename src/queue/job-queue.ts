@@ -5,12 +5,12 @@
  * The queue delivers a job at least once. It decides nothing: the coordinator's ledger grants a job
  * before it is computed, and the reduction's cover check stands behind that.
  */
-import { Queue, type Job as QueueJob, Worker } from 'bullmq';
-import type { Redis } from 'ioredis';
+import type { Job as QueueJob } from 'bullmq';
 import { messageOf } from '../base/index.ts';
 import type { Deadlines } from '../config/index.ts';
 import { type Job, jobId, jobSchema } from '../protocol/index.ts';
 import { createConnection } from './connection.ts';
+import { Queue, type Redis, Worker } from './packages.ts';
 
 const JOB_NAME = 'slots';
 /** Stalled jobs go back to the queue as often as it takes; the ledger, not a counter, ends a job's life. */

@@ -3,9 +3,8 @@
  * queue itself for a board. Has a connection of its own, so that a slow look holds up no lease, and changes
  * nothing. A Redis that does not answer gives null, never an error: training has its own way to tell.
  */
-import { Queue } from 'bullmq';
-import type { Redis } from 'ioredis';
 import { createConnection } from './connection.ts';
+import { Queue, type Redis } from './packages.ts';
 
 /** Leases that are looked at one by one; a step has far fewer. */
 const LEASES_MAX = 500;

@@ -3,11 +3,11 @@
  * and the end that does them, one at a time. A task whose worker dies goes to another when its lock has run out; one that
  * has cost three workers their lives is given up. After a restart of Redis the producer is told to add again.
  */
-import { type Job, Queue, QueueEvents, Worker } from 'bullmq';
-import type { Redis } from 'ioredis';
+import type { Job } from 'bullmq';
 import { ERROR_CODES, type ErrorCode, LockstepError, messageOf } from '../base/index.ts';
 import { createConnection } from './connection.ts';
 import { sayOnce } from './job-queue.ts';
+import { Queue, QueueEvents, type Redis, Worker } from './packages.ts';
 
 const TASK_NAME = 'task';
 /** A worker that dies is missed after so long; its event loop must not be blocked half as long. */
