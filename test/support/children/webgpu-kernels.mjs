@@ -17,6 +17,7 @@ const { vocabularyHeadKernels } = await import(`${source}/engine/webgpu/vocabula
 const { Recorder } = await import(`${source}/engine/webgpu/recorder.js`);
 const { differentiable, gradients } = await import(`${source}/model/differentiable.js`);
 const { gelu, layerNorm, linear } = await import(`${source}/model/layers.js`);
+const { RowBlocks, wholeBatch } = await import(`${source}/model/sequence-blocks.js`);
 
 // Of a table of 75 x 6 floats a shader is given a part at a time, of one of 37 x 6 all.
 const { tf } = await loadEngine('webgpu', { threads: 1, bindingBytesMax: 1280 });
@@ -35,6 +36,8 @@ function norm(weight, bias) {
     return tf.add(tf.mul(tf.div(centred, tf.sqrt(tf.add(variance, 1e-5))), weight), bias);
   };
 }
+
+const blocksOf = (lengths, B) => new RowBlocks(tf, lengths, wholeBatch(B));
 
 function attentionCase(name, [B, Q, K, H, D], { bias = null, mask = false } = {}) {
   const biasShape = bias === 'causal' ? [1, 1, Q, K] : [B, 1, 1, K];
@@ -55,7 +58,8 @@ function attentionCase(name, [B, Q, K, H, D], { bias = null, mask = false } = {}
     ours: (query, key, value) => {
       const keyBias = bias === null ? null : tf.tensor(biases, biasShape);
       const weightMask = mask ? tf.tensor(masks, maskShape) : null;
-      const options = { batchSize: B, heads: H, numQueries: Q, numKeys: K, keyBias, weightMask };
+      const [queries, keys] = [Q, K].map((length) => blocksOf(new Int32Array(B).fill(length), B));
+      const options = { heads: H, queries, keys, biases: [keyBias], weightMasks: [weightMask] };
       return attention(tf, query, key, value, options);
     },
     plain: (query, key, value) => {
