@@ -12,32 +12,30 @@
  * Losses are sums over real target tokens. Legend: B batch, S source, T target slots, D model, N rows of slots: B*T, or,
  * autoregressive, the real target tokens.
  */
-import { assert, LockstepError, type ParameterEntry, PhiloxRng, unreachable } from '../base/index.ts';
-import type { ModelConfig, ObjectiveConfig } from '../config/index.ts';
+import { assert, PhiloxRng, unreachable } from '../base/index.ts';
 import type { MicroBatch } from '../data/index.ts';
 import { crossEntropySum, crossEntropySumOnly } from './cross-entropy.ts';
-import { allSlots, causalSlots, causalStart, decodeFully, decoderStart, type Encoded } from './decoder.ts';
+import { allSlots, causalSlots, decodeFully, type Encoded } from './decoder.ts';
 import type { Tensor, Tf } from './differentiable.ts';
 import { noDropout, type SlotKey } from './dropout.ts';
 import { encode, type Pass, sourceKeys } from './encoder.ts';
 import { drawExitLayers, type ExitPlan, planExits } from './exit-layers.ts';
+import {
+  lookUpCausal,
+  lookUpParallel,
+  lookUpSource,
+  parallelSlots,
+  realTargets,
+  type SourceInputs,
+  type Trained,
+} from './inputs.ts';
 import { mean } from './layers.ts';
 import { Lookups } from './lookups.ts';
 import { lplmLossSum } from './lplm.ts';
 import type { SourceBatch, SpecialIds } from './micro-batch.ts';
-import { type ParameterTree, POSITION_OFFSET } from './parameters.ts';
+import type { ParameterTree } from './parameters.ts';
 import { gatherRows, takeRows } from './rows.ts';
 import { type ReadTokens, softStates } from './soft.ts';
-
-/** What does not change from one micro-batch to the next. */
-export interface Trained {
-  readonly tf: Tf;
-  readonly model: ModelConfig;
-  readonly objective: ObjectiveConfig;
-  readonly specialIds: SpecialIds;
-  /** Where each parameter lies in the flat vector. */
-  readonly tables: ParameterTree<ParameterEntry>;
-}
 
 /** The summed loss as a function of the parameters, a scalar. */
 export type LossSum = (tree: ParameterTree<Tensor>) => Tensor;
@@ -135,29 +133,6 @@ export function evaluationLoss(trained: Trained, tree: ParameterTree<Tensor>, ba
   return crossEntropySumOnly(tf, picked, tree.shared, labels);
 }
 
-interface SourceInputs {
-  readonly lookup: Tensor;
-  readonly positions_SD: Tensor;
-}
-
-function lookUpSource(
-  { model, tables }: Trained,
-  lookups: Lookups,
-  tree: ParameterTree<Tensor>,
-  { sourceIds, sourceLength, sourceLengths }: SourceBatch,
-): SourceInputs {
-  requireLength(model, 'source', sourceLength);
-  const longest = sourceLengths.reduce((most, length) => Math.max(most, length), 0);
-  // A copy: tfjs reads the array it is given only when an operation first needs it.
-  const ids = sourceIds.filter(
-    (_, place) => place % sourceLength < sourceLengths[Math.floor(place / sourceLength)]!,
-  );
-  return {
-    lookup: lookups.gather(tables.shared, tree.shared, ids),
-    positions_SD: lookups.range(tables.encoder.positions, tree.encoder.positions, POSITION_OFFSET, longest),
-  };
-}
-
 function encodeSource(
   pass: Pass,
   tree: ParameterTree<Tensor>,
@@ -166,52 +141,6 @@ function encodeSource(
 ): Encoded {
   const keys = sourceKeys(pass.tf, sourceLengths);
   return { hidden: encode(pass, tree, keys, sourceLengths, lookup, positions_SD), keys };
-}
-
-/** T slots of each sequence, for where a target ends is not known before it has been computed. */
-function parallelSlots({ batchSize, targetLength }: Omit<MicroBatch, 'realTokens'>): Int32Array {
-  return new Int32Array(batchSize).fill(targetLength);
-}
-
-/** The decoder's inputs; the function returned makes the state h^0 of them. */
-type Start = (pass: Pass, tree: ParameterTree<Tensor>) => Tensor;
-
-function lookUpParallel(
-  { model, tables, specialIds }: Trained,
-  lookups: Lookups,
-  tree: ParameterTree<Tensor>,
-  { batchSize, targetLength }: Omit<MicroBatch, 'realTokens'>,
-): Start {
-  const bos_1D = lookups.range(tables.shared, tree.shared, specialIds.bos, 1);
-  const mask_1D = lookups.range(tables.shared, tree.shared, specialIds.mask, 1);
-  const positions_TD = lookUpPositions(model, tables, lookups, tree, targetLength);
-  return (pass, used) => decoderStart(pass, used, batchSize, bos_1D, mask_1D, positions_TD);
-}
-
-function lookUpCausal(
-  { model, tables, specialIds }: Trained,
-  lookups: Lookups,
-  tree: ParameterTree<Tensor>,
-  batch: Omit<MicroBatch, 'realTokens'>,
-): Start {
-  const { targetLength, labels } = batch;
-  const { rows, lengths } = realTargets(batch, specialIds);
-  // Slot t reads token t-1.
-  const ids = rows.map((row) => (row % targetLength === 0 ? specialIds.bos : labels[row - 1]!));
-  const tokens = lookups.gather(tables.shared, tree.shared, ids);
-  const positions_TD = lookUpPositions(model, tables, lookups, tree, Math.max(...lengths));
-  return (pass, used) => causalStart(pass, used, lengths, tokens, positions_TD);
-}
-
-function lookUpPositions(
-  model: ModelConfig,
-  tables: ParameterTree<ParameterEntry>,
-  lookups: Lookups,
-  tree: ParameterTree<Tensor>,
-  targetLength: number,
-): Tensor {
-  requireLength(model, 'target', targetLength);
-  return lookups.range(tables.decoder.positions, tree.decoder.positions, POSITION_OFFSET, targetLength);
 }
 
 /** Soft in training: the true token with probability `goldRatio`, drawn anew for each layer and slot. */
@@ -279,24 +208,6 @@ function planOf(
   return plan;
 }
 
-interface RealTargets {
-  /** Of the slots whose label is a real token, number b*T + t. */
-  readonly rows: Int32Array;
-  readonly labels: Int32Array;
-  /** [B]; padding comes after. */
-  readonly lengths: Int32Array;
-}
-
-function realTargets(
-  { batchSize, targetLength, labels }: Omit<MicroBatch, 'realTokens'>,
-  { pad }: SpecialIds,
-): RealTargets {
-  const rows = Int32Array.from(labels.keys()).filter((row) => labels[row] !== pad);
-  const lengths = new Int32Array(batchSize);
-  for (const row of rows) lengths[Math.floor(row / targetLength)]! += 1;
-  return { rows, labels: rows.map((row) => labels[row]!), lengths };
-}
-
 function lossOfRows(
   tf: Tf,
   state_ND: Tensor,
@@ -310,13 +221,4 @@ function lossOfRows(
     inverse[row] = place;
   });
   return crossEntropySum(tf, gatherRows(tf, state_ND, rows, inverse), tree.shared, labels);
-}
-
-function requireLength(model: ModelConfig, what: string, length: number): void {
-  if (length >= 1 && length <= model.maxPositions) return;
-  throw new LockstepError(
-    'CONFIG_INVALID',
-    `a ${what} of ${length} tokens does not fit model.maxPositions ${model.maxPositions}; raise it or lower data.sequenceLength`,
-    { context: { field: 'model.maxPositions', value: model.maxPositions, length } },
-  );
 }
