@@ -39,10 +39,21 @@ import { createWorkload, type WorkloadOptions } from './workload.ts';
 const RESULTS = fileURLToPath(new URL('../../bench/results/', import.meta.url));
 /** A preset's own sizes, alone and with one worker to each of two cores. */
 const WHOLE = {
+  pairs: false,
   microBatches: null,
   microBatchSize: null,
   sequenceLength: null,
   workerCounts: [1, 2],
+} as const;
+/** As many pairs to a micro-batch as a fine-tuning has. */
+const UNEQUAL = {
+  ...WHOLE,
+  preset: 'small',
+  pairs: true,
+  vocabSize: 8000,
+  microBatches: 4,
+  microBatchSize: 16,
+  workerCounts: [1],
 } as const;
 const REDUCED_BYTES = [4096, 400e3, 4e6, 40e6];
 const CHECKPOINT_ROUNDS = 5;
@@ -65,8 +76,16 @@ const FULL: Plan = {
   workloads: [
     { ...WHOLE, preset: 'tiny', vocabSize: 2000, warmupSteps: 4, measuredSteps: 12, rounds: 3 },
     { ...WHOLE, preset: 'small', vocabSize: 8000, warmupSteps: 1, measuredSteps: 3, rounds: 2 },
+    { ...UNEQUAL, warmupSteps: 1, measuredSteps: 3, rounds: 2 },
     {
-      ...{ preset: 'base', vocabSize: 50_265, microBatches: 2, microBatchSize: 4, sequenceLength: 128 },
+      ...{
+        preset: 'base',
+        pairs: false,
+        vocabSize: 50_265,
+        microBatches: 2,
+        microBatchSize: 4,
+        sequenceLength: 128,
+      },
       ...{ warmupSteps: 1, measuredSteps: 2, rounds: 2, workerCounts: [1] },
     },
   ],

@@ -34,6 +34,7 @@ export interface MemoryFigures {
 }
 
 export interface TrainingFigures {
+  /** The workload's name. */
   readonly preset: string;
   readonly workers: number;
   readonly workload: string;
@@ -73,13 +74,14 @@ export async function compareTraining(
   workers: number,
   context: TrainingContext,
 ): Promise<TrainingFigures> {
-  const { preset, rounds } = workload.options;
+  const { name } = workload;
+  const { rounds } = workload.options;
   const ours: TrainedStep[] = [];
   const theirs: MeasuredStep[] = [];
   const peaks: number[] = [];
   let skipped = context.torch.available ? null : context.torch.reason;
   for (let round = 1; round <= rounds; round += 1) {
-    const place = `${preset}, ${workers === 1 ? '1 worker' : `${workers} workers`}, round ${round} of ${rounds}`;
+    const place = `${name}, ${workers === 1 ? '1 worker' : `${workers} workers`}, round ${round} of ${rounds}`;
     context.note(`${place}: Lockstep`);
     const { steps, peakBytes } = await trainLockstep(workload, workers, context.folder);
     ours.push(...steps);
@@ -96,7 +98,7 @@ export async function compareTraining(
   // A peer that failed half way has no figures: its rounds would not have been alternating.
   const peer = skipped === null ? summarize(theirs.map(tokensPerSecond)) : null;
   return {
-    preset,
+    preset: name,
     workers,
     workload: workload.description,
     numParameters: workload.numParameters,

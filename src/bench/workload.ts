@@ -8,15 +8,26 @@ import { fileURLToPath } from 'node:url';
 import { layoutSize } from '../base/index.ts';
 import { type PresetName, type RunConfig, resolveConfig } from '../config/index.ts';
 import { learningRateAt } from '../coordinator/index.ts';
-import { type Dataset, microBatch, openDataset, prepareDataset, tokenizerToJson } from '../data/index.ts';
+import {
+  type Dataset,
+  microBatch,
+  openDataset,
+  PAIR_FIELDS,
+  prepareDataset,
+  preparePairs,
+  tokenizerToJson,
+} from '../data/index.ts';
 import { probeEngine } from '../engine/index.ts';
 import { parameterLayout } from '../model/index.ts';
+import { writeCorpusPairs } from './corpus-pairs.ts';
 
 /** The corpus in the repository: no figure depends on a file that others do not have. */
 const CORPUS = fileURLToPath(new URL('../../corpus/encyclopedia.xml', import.meta.url));
 
 export interface WorkloadOptions {
   readonly preset: PresetName;
+  /** Trains on pairs, whose lengths are unequal, in place of texts, which nearly fill their sequences. */
+  readonly pairs: boolean;
   /** Upper bound; a small corpus may yield fewer tokens. */
   readonly vocabSize: number;
   /** Of one step (M); null takes the preset's. */
@@ -35,6 +46,8 @@ export interface WorkloadOptions {
 
 export interface Workload {
   readonly options: WorkloadOptions;
+  /** The preset, and what is unusual. */
+  readonly name: string;
   readonly config: RunConfig;
   readonly dataDir: string;
   readonly datasetSha256: string;
@@ -47,9 +60,10 @@ export interface Workload {
 }
 
 export async function createWorkload(options: WorkloadOptions, folder: string): Promise<Workload> {
-  const { preset, vocabSize, microBatches, microBatchSize, sequenceLength } = options;
-  const dataDir = join(folder, `data-${preset}`);
-  await prepareDataset({ inputs: [CORPUS], outDir: dataDir, vocabSize });
+  const { preset, pairs, microBatches, microBatchSize, sequenceLength } = options;
+  const name = pairs ? `${preset}-pairs` : preset;
+  const dataDir = join(folder, `data-${name}`);
+  await prepareData(options, dataDir);
   const dataset = await openDataset(dataDir);
   try {
     const steps = options.warmupSteps + options.measuredSteps;
@@ -66,29 +80,40 @@ export async function createWorkload(options: WorkloadOptions, folder: string): 
         checkpoint: { every: steps },
       },
     });
-    const peerFile = join(folder, `peer-${preset}.json`);
+    const peerFile = join(folder, `peer-${name}.json`);
     await writeFile(peerFile, JSON.stringify(await peerWorkload(config, dataset)));
     const numParameters = layoutSize(parameterLayout(config.model));
     return {
       options,
+      name,
       config,
       dataDir,
       datasetSha256: dataset.sha256,
       tokenizerJson: tokenizerToJson(dataset.tokenizer),
       peerFile,
       numParameters,
-      description: describe(config, numParameters),
+      description: describe(name, config, numParameters),
     };
   } finally {
     dataset.close();
   }
 }
 
-function describe({ preset, engine, model, data, step }: RunConfig, numParameters: number): string {
+async function prepareData({ pairs, vocabSize }: WorkloadOptions, outDir: string): Promise<void> {
+  if (!pairs) {
+    await prepareDataset({ inputs: [CORPUS], outDir, vocabSize });
+    return;
+  }
+  const file = `${outDir}.jsonl`;
+  await writeCorpusPairs(CORPUS, file);
+  await preparePairs({ inputs: [file], fields: PAIR_FIELDS, outDir, tokenizer: { vocabSize } });
+}
+
+function describe(name: string, { engine, model, data, step }: RunConfig, numParameters: number): string {
   const { dModel, encoderLayers, decoderLayers, vocabSize } = model;
   const millions = (numParameters / 1e6).toFixed(1);
   return (
-    `${preset}: ${millions} M parameters (${encoderLayers}+${decoderLayers} layers of ${dModel}, vocabulary ${vocabSize}), ` +
+    `${name}: ${millions} M parameters (${encoderLayers}+${decoderLayers} layers of ${dModel}, vocabulary ${vocabSize}), ` +
     `${step.microBatches} x ${step.microBatchSize} sequences of at most ${data.sequenceLength} tokens per step, engine ${engine}`
   );
 }

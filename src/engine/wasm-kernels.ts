@@ -3,7 +3,8 @@
  * no kernel that it lacks (gathers go both ways, see model/rows.ts), but its BatchMatMul takes a
  * scalar loop, 30 times slower, whenever an operand is transposed or there is more than one matrix.
  * So BatchMatMul is replaced: operands are transposed first and matrices multiplied one by one, each by
- * the backend's fast single-matrix product. The order of every sum is that product's, fixed.
+ * the backend's fast single-matrix product. The order of every sum is that product's, fixed. Its gather finds
+ * the place of each element anew; rows of a matrix are copied whole instead.
  */
 import type * as tfjs from '@tensorflow/tfjs';
 import { assert } from '../base/index.ts';
@@ -14,6 +15,7 @@ type Kernel = (parameters: { inputs: object; backend: unknown; attrs?: object })
 /** The part of the wasm backend used here; its package exports the class without these members' types. */
 interface WasmBackend {
   makeOutput(shape: readonly number[], dtype: 'float32'): tfjs.TensorInfo;
+  /** Of the tensor's type; an Int32Array for int32. */
   typedArrayFromHeap(info: tfjs.TensorInfo): Float32Array;
   disposeData(dataId: object): boolean;
 }
@@ -24,8 +26,46 @@ interface MatMulArguments {
   readonly attrs: { readonly transposeA: boolean; readonly transposeB: boolean };
 }
 
-/** Replaces BatchMatMul; call once, after the backend has started. */
+interface GatherArguments {
+  readonly inputs: { readonly x: tfjs.TensorInfo; readonly indices: tfjs.TensorInfo };
+  readonly backend: WasmBackend;
+  readonly attrs: { readonly axis: number; readonly batchDims: number };
+}
+
+/** Replaces what is slow; call once, after the backend has started. */
 export function registerWasmKernels(tf: Tf): void {
+  replaceBatchMatMul(tf);
+  replaceGather(tf);
+}
+
+function replaceGather(tf: Tf): void {
+  const gatherAny = kernelOf(tf, 'GatherV2');
+  const gather = ({ inputs, backend, attrs }: GatherArguments): tfjs.TensorInfo => {
+    const { x, indices } = inputs;
+    const isOfRows = x.shape.length === 2 && indices.shape.length === 1 && attrs.axis === 0;
+    if (!isOfRows || attrs.batchDims !== 0 || x.dtype !== 'float32') {
+      return gatherAny({ inputs, backend, attrs });
+    }
+    const [count, width] = x.shape as [number, number];
+    const out = backend.makeOutput([indices.shape[0]!, width], 'float32');
+    // The heap may have grown, and moved: its views are taken only now.
+    const [from, to, rows] = [x, out, indices].map((tensor) => backend.typedArrayFromHeap(tensor));
+    rows!.forEach((row, place) => {
+      assert(row >= 0 && row < count, `row ${row} is one of ${count}`);
+      to!.set(from!.subarray(row * width, (row + 1) * width), place * width);
+    });
+    return out;
+  };
+  tf.unregisterKernel('GatherV2', 'wasm');
+  tf.registerKernel({
+    kernelName: 'GatherV2',
+    backendName: 'wasm',
+    // The kernel registry types arguments of all kernels alike.
+    kernelFunc: gather as unknown as tfjs.KernelFunc,
+  });
+}
+
+function replaceBatchMatMul(tf: Tf): void {
   const multiplyOne = kernelOf(tf, 'BatchMatMul');
   const transpose = kernelOf(tf, 'Transpose');
   const slice = kernelOf(tf, 'Slice');

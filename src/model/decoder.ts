@@ -5,20 +5,33 @@
  *
  * All slots are attended in training and in generation alike, also those beyond a row's own end
  * (pitfall 4): the logits of a row thus depend on T, the length that the whole batch is given.
- * Legend: B batch, T target slots, S source, D model; Q rows that still compute.
+ * Legend: B batch, T target slots, D model; N rows of all slots, M of real source tokens, Q that still compute.
  */
 import { differentiable, type Tensor, type Tf } from './differentiable.ts';
 import { attentionSublayer, feedForwardSublayer, MASKED_SCORE, type Pass } from './encoder.ts';
 import { addToSequences, dropout, layerNorm, linear, repeatRows } from './layers.ts';
 import type { DecoderLayerParameters, ParameterTree } from './parameters.ts';
+import {
+  type Attended,
+  attendedBy,
+  groupByLength,
+  isSameGrouping,
+  type Keys,
+  RowBlocks,
+  wholeBatch,
+} from './sequence-blocks.ts';
 
 /** What the decoder reads of the encoder. */
 export interface Encoded {
-  readonly batchSize: number;
-  /** [B*S, D] */
+  /** [M, D] */
   readonly hidden: Tensor;
-  /** [B, 1, 1, S] or null */
-  readonly keyBias: Tensor | null;
+  readonly keys: Keys;
+}
+
+/** What the rows of a decoder layer attend to. */
+export interface LayerAttention {
+  readonly slots: Attended;
+  readonly source: Attended;
 }
 
 /**
@@ -58,22 +71,25 @@ export function decoderStart(
 }
 
 /**
- * The state h^0 of slots that read tokens, [B*T, D].
+ * The state h^0 of slots that read tokens, [N, D].
+ * @param lengths slots of each sequence
  * @param tokens_ND the tied table's rows of what each slot reads
  */
 export function causalStart(
   { tf, masks }: Pass,
   tree: ParameterTree<Tensor>,
+  lengths: Int32Array,
   tokens_ND: Tensor,
   positions_TD: Tensor,
 ): Tensor {
-  const placed = addToSequences(tf, tokens_ND, positions_TD);
+  const whole = new RowBlocks(tf, lengths, wholeBatch(lengths.length));
+  const placed = addToSequences(tf, tokens_ND, positions_TD, whole);
   const start = layerNorm(tf, [placed], tree.decoder.embeddingNorm);
   return dropout(tf, start, masks.embedding('decoder', start.shape));
 }
 
 /** [1, 1, T, T]: 0 where slot t may attend to slot u <= t, a large negative number elsewhere. */
-export function causalBias(tf: Tf, targetLength: number): Tensor {
+function causalBias(tf: Tf, targetLength: number): Tensor {
   const bias = new Float32Array(targetLength * targetLength);
   for (let slot = 0; slot < targetLength; slot += 1) {
     bias.fill(MASKED_SCORE, slot * targetLength + slot + 1, (slot + 1) * targetLength);
@@ -81,10 +97,36 @@ export function causalBias(tf: Tf, targetLength: number): Tensor {
   return tf.tensor(bias, [1, 1, targetLength, targetLength]);
 }
 
+/** All T slots of each sequence, for all to attend to. */
+export function allSlots(tf: Tf, lengths: Int32Array): Keys {
+  const groups = wholeBatch(lengths.length);
+  return { groups, keys: new RowBlocks(tf, lengths, groups), biases: [null] };
+}
+
+/** As many slots as a sequence has tokens, each for itself and those after it: no later slot is ever read. */
+export function causalSlots(tf: Tf, lengths: Int32Array): Keys {
+  const groups = groupByLength(lengths);
+  const keys = new RowBlocks(tf, lengths, groups);
+  return { groups, keys, biases: keys.blocks.map(({ length }) => causalBias(tf, length)) };
+}
+
+/** For `lengths[b]` rows of each sequence that compute; `stays` as for `RowBlocks`. */
+export function layerAttention(
+  tf: Tf,
+  slots: Keys,
+  source: Keys,
+  lengths: Int32Array,
+  stays = true,
+): LayerAttention {
+  const toSlots = attendedBy(tf, slots, lengths, stays);
+  const isSame = isSameGrouping(slots.groups, source.groups);
+  const toSource = isSame ? { ...source, queries: toSlots.queries } : attendedBy(tf, source, lengths, stays);
+  return { slots: toSlots, source: toSource };
+}
+
 /**
- * One decoder layer for the rows `query` [B*Q, D], which attend to the state of all slots, `all` [B*T, D].
- * Keys and values are projected anew from every slot, exited ones too (pitfall 8). `selfBias` is added to the
- * scores of self-attention: null lets every row see every slot.
+ * One decoder layer for the rows `query` [Q, D], which attend to the state of all slots, `all` [N, D].
+ * Keys and values are projected anew from every slot, exited ones too (pitfall 8).
  */
 export function decoderLayer(
   pass: Pass,
@@ -92,8 +134,8 @@ export function decoderLayer(
   layer: number,
   all: Tensor,
   query: Tensor,
-  { batchSize, hidden, keyBias }: Encoded,
-  selfBias: Tensor | null = null,
+  hidden: Tensor,
+  { slots, source }: LayerAttention,
 ): Tensor {
   const { tf } = pass;
   const { selfAttention, selfAttentionNorm, crossAttention, crossAttentionNorm } = parameters;
@@ -103,8 +145,7 @@ export function decoderLayer(
     stack: 'decoder',
     layer,
     places: ['weights', 'attention'],
-    batchSize,
-    keyBias: selfBias,
+    attended: slots,
   });
   const crossKey = linear(tf, hidden, crossAttention.k);
   const crossValue = linear(tf, hidden, crossAttention.v);
@@ -115,21 +156,23 @@ export function decoderLayer(
     attended,
     crossKey,
     crossValue,
-    { stack: 'decoder', layer, places: ['crossWeights', 'crossAttention'], batchSize, keyBias },
+    { stack: 'decoder', layer, places: ['crossWeights', 'crossAttention'], attended: source },
   );
   return feedForwardSublayer(pass, parameters, crossed, 'decoder', layer);
 }
 
-/** All layers for all slots: the state h^L, [B*T, D]. */
+/** All layers for all slots, `lengths[b]` of each sequence: the state h^L, [N, D]. */
 export function decodeFully(
   pass: Pass,
   tree: ParameterTree<Tensor>,
   start: Tensor,
-  encoded: Encoded,
-  selfBias: Tensor | null,
+  { hidden, keys }: Encoded,
+  slots: Keys,
+  lengths: Int32Array,
 ): Tensor {
+  const attention = layerAttention(pass.tf, slots, keys, lengths);
   return tree.decoder.layers.reduce(
-    (hidden, parameters, layer) => decoderLayer(pass, parameters, layer, hidden, hidden, encoded, selfBias),
+    (state, parameters, layer) => decoderLayer(pass, parameters, layer, state, state, hidden, attention),
     start,
   );
 }

@@ -6,7 +6,7 @@
  */
 import { assert, type RandomKey } from '../base/index.ts';
 import type { Tensor, Tf } from './differentiable.ts';
-import type { MaskMemory } from './mask-memory.ts';
+import { alignedFloats, type MaskMemory } from './mask-memory.ts';
 
 /** The port; the kernels room implements it. */
 export interface DropoutMasks {
@@ -41,6 +41,13 @@ export interface Dropout {
   /** After the embedding norm of a stack. */
   embedding(stack: StackName, shape: readonly number[]): Tensor | null;
   layer(stack: StackName, layer: number, place: DropoutPlace, shape: readonly number[]): Tensor | null;
+  /** The same for a place whose activations are in parts: one for each of `shapes`. */
+  parts(
+    stack: StackName,
+    layer: number,
+    place: DropoutPlace,
+    shapes: readonly (readonly number[])[],
+  ): readonly (Tensor | null)[];
 }
 
 export interface DropoutRates {
@@ -50,7 +57,11 @@ export interface DropoutRates {
 }
 
 /** Evaluation and generation drop nothing. */
-export const noDropout: Dropout = { embedding: () => null, layer: () => null };
+export const noDropout: Dropout = {
+  embedding: () => null,
+  layer: () => null,
+  parts: (_stack, _layer, _place, shapes) => shapes.map(() => null),
+};
 
 /** The substream of a place: the embedding of a stack counts as its layer 0, place 0. */
 export function dropoutSite(stack: StackName, layer: number | 'embedding', place: DropoutPlace): number {
@@ -67,12 +78,23 @@ export function dropoutFor(
   key: SlotKey,
   rates: DropoutRates,
 ): Dropout {
-  const draw = (site: number, shape: readonly number[], rate: number): Tensor | null => {
-    if (rate === 0) return null;
-    const mask = memory.take(shape.reduce((size, side) => size * side, 1));
+  const drawParts = (
+    site: number,
+    shapes: readonly (readonly number[])[],
+    rate: number,
+  ): readonly (Tensor | null)[] => {
+    if (rate === 0) return shapes.map(() => null);
+    const sizes = shapes.map((shape) => shape.reduce((size, side) => size * side, 1));
+    const begins = [0];
+    for (const size of sizes) begins.push(begins.at(-1)! + alignedFloats(size));
+    const mask = memory.take(begins[shapes.length - 1]! + sizes.at(-1)!);
     source.dropoutMask(mask, { ...key, stream: 'dropout', substream: site }, rate);
-    return tf.tensor(mask, [...shape]);
+    return shapes.map((shape, part) => {
+      const begin = begins[part]!;
+      return tf.tensor(mask.subarray(begin, begin + sizes[part]!), [...shape]);
+    });
   };
+  const draw = (site: number, shape: readonly number[], rate: number) => drawParts(site, [shape], rate)[0]!;
   const rateOf: Readonly<Record<DropoutPlace, number>> = {
     weights: rates.attentionDropout,
     attention: rates.dropout,
@@ -84,5 +106,7 @@ export function dropoutFor(
   return {
     embedding: (stack, shape) => draw(dropoutSite(stack, 'embedding', 'weights'), shape, rates.dropout),
     layer: (stack, layer, place, shape) => draw(dropoutSite(stack, layer, place), shape, rateOf[place]),
+    parts: (stack, layer, place, shapes) =>
+      drawParts(dropoutSite(stack, layer, place), shapes, rateOf[place]),
   };
 }

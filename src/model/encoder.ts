@@ -1,8 +1,8 @@
 /**
  * The encoder, and what a layer of either stack has in common: the BART encoder, post-LN.
  *
- * Legend: B batch, S source, D model, F feed-forward, N = B*S rows.
- * Padding is masked as a key; the rows of padding are computed, but nothing reads them.
+ * Legend: B batch, S longest source, D model, F feed-forward, N rows: the real tokens of all sources, end to end.
+ * Padding exists in attention alone, where it is masked as a key (sequence-blocks.ts).
  */
 import type { ModelConfig } from '../config/index.ts';
 import { attention } from './attention.ts';
@@ -10,6 +10,7 @@ import type { Tensor, Tf } from './differentiable.ts';
 import type { Dropout, StackName } from './dropout.ts';
 import { addToSequences, dropout, gelu, layerNorm, linear } from './layers.ts';
 import type { Affine, AttentionParameters, ParameterTree } from './parameters.ts';
+import { type Attended, groupByLength, type Keys, RowBlocks, wholeBatch } from './sequence-blocks.ts';
 
 /** What every function of a pass needs. */
 export interface Pass {
@@ -31,12 +32,25 @@ export function paddingBias(tf: Tf, sourceLengths: Int32Array, sourceLength: num
   return tf.tensor(bias, [sourceLengths.length, 1, 1, sourceLength]);
 }
 
+/** The sources' real tokens, of which there are `lengths[b]`, for all to attend to. The caller's `tf.tidy` frees them. */
+export function sourceKeys(tf: Tf, lengths: Int32Array): Keys {
+  const groups = groupByLength(lengths);
+  const keys = new RowBlocks(tf, lengths, groups);
+  const biases = keys.blocks.map(({ length }, block) =>
+    paddingBias(
+      tf,
+      Int32Array.from(groups[block]!, (sequence) => lengths[sequence]!),
+      length,
+    ),
+  );
+  return { groups, keys, biases };
+}
+
 export interface SublayerAttention {
   readonly stack: StackName;
   readonly layer: number;
   readonly places: readonly ['weights', 'attention'] | readonly ['crossWeights', 'crossAttention'];
-  readonly batchSize: number;
-  readonly keyBias: Tensor | null;
+  readonly attended: Attended;
 }
 
 /** LN(x + drop(attention(x, keys, values))) for rows `x` and already projected keys and values. */
@@ -47,18 +61,18 @@ export function attentionSublayer(
   x: Tensor,
   key: Tensor,
   value: Tensor,
-  { stack, layer, places, batchSize, keyBias }: SublayerAttention,
+  { stack, layer, places, attended }: SublayerAttention,
 ): Tensor {
   const [weightsPlace, outputPlace] = places;
-  const numQueries = x.shape[0]! / batchSize;
-  const numKeys = key.shape[0]! / batchSize;
+  const { heads } = model;
+  const { queries, keys } = attended;
+  const shapes = queries.blocks.map(({ batchSize, length }, block) => [
+    ...[batchSize, heads, length, keys.blocks[block]!.length],
+  ]);
   const context = attention(tf, linear(tf, x, parameters.q), key, value, {
-    batchSize,
-    heads: model.heads,
-    numQueries,
-    numKeys,
-    keyBias,
-    weightMask: masks.layer(stack, layer, weightsPlace, [batchSize, model.heads, numQueries, numKeys]),
+    ...attended,
+    heads,
+    weightMasks: masks.parts(stack, layer, weightsPlace, shapes),
   });
   const output = linear(tf, context, parameters.out);
   const dropped = dropout(tf, output, masks.layer(stack, layer, outputPlace, output.shape));
@@ -88,34 +102,36 @@ export function feedForwardSublayer(
 
 /**
  * Encodes embedded sources.
- * @param lookup_BSD rows of the tied table for the source ids
+ * @param lengths real tokens of each source, of which `source` is made
+ * @param lookup_ND rows of the tied table for the ids of real tokens
  * @param positions_SD the position rows 0 .. S-1
- * @returns [B*S, D]
+ * @returns [N, D]
  */
 export function encode(
   pass: Pass,
   tree: ParameterTree<Tensor>,
-  batchSize: number,
+  source: Keys,
+  lengths: Int32Array,
   lookup_ND: Tensor,
   positions_SD: Tensor,
-  keyBias: Tensor | null,
 ): Tensor {
   const { tf, masks } = pass;
-  const embedded = addToSequences(tf, lookup_ND, positions_SD);
+  const attended = { ...source, queries: source.keys };
+  const whole = new RowBlocks(tf, lengths, wholeBatch(lengths.length));
+  const embedded = addToSequences(tf, lookup_ND, positions_SD, whole);
   const normed = layerNorm(tf, [embedded], tree.encoder.embeddingNorm);
   let hidden_ND = dropout(tf, normed, masks.embedding('encoder', normed.shape));
   tree.encoder.layers.forEach((parameters, layer) => {
     const key = linear(tf, hidden_ND, parameters.selfAttention.k);
     const value = linear(tf, hidden_ND, parameters.selfAttention.v);
     const { selfAttention, selfAttentionNorm } = parameters;
-    const attended = attentionSublayer(pass, selfAttention, selfAttentionNorm, hidden_ND, key, value, {
+    const context = attentionSublayer(pass, selfAttention, selfAttentionNorm, hidden_ND, key, value, {
       stack: 'encoder',
       layer,
       places: ['weights', 'attention'],
-      batchSize,
-      keyBias,
+      attended,
     });
-    hidden_ND = feedForwardSublayer(pass, parameters, attended, 'encoder', layer);
+    hidden_ND = feedForwardSublayer(pass, parameters, context, 'encoder', layer);
   });
   return hidden_ND;
 }

@@ -2,9 +2,8 @@
  * Which layer each target slot exits at, and which rows each decoder layer must therefore compute:
  * scheme C of ELMER.md section 6. Pure index arithmetic, no tensors.
  *
- * A layer computes the queries of rows that have not exited below it. They are packed to the left of
- * each sequence and padded to the batch's largest count Q, so that attention stays one batched product.
- * Legend: B batch, T target slots, L layers; a row is a slot of a sequence, number b*T + t.
+ * A layer computes the queries of rows that have not exited below it, sequence by sequence end to end.
+ * Legend: B batch, T target slots, L layers, Q rows that a layer computes; a row is a slot of a sequence, number b*T + t.
  */
 import { PhiloxRng } from '../base/index.ts';
 import type { ObjectiveConfig } from '../config/index.ts';
@@ -32,19 +31,21 @@ export function drawExitLayers(
 }
 
 export interface LayerRows {
-  /** Q, padded queries of each sequence. */
-  readonly numQueries: number;
-  /** [B*Q] row that each query is taken from. */
+  /** [B] queries of each sequence. */
+  readonly counts: Int32Array;
+  /** Whether all rows compute: `query` leaves them as they lie. */
+  readonly isWhole: boolean;
+  /** [Q] row that each query is taken from. */
   readonly query: Int32Array;
-  /** [B*T] query of each row, B*Q where it has none. */
+  /** [B*T] query of each row, Q where it has none. */
   readonly queryInverse: Int32Array;
   /** [B*T] where each row's next state lies in (old state of all rows, output of the queries); null at the end. */
   readonly merge: Int32Array | null;
   /** [B*T] gradient row for each old state, B*T where none flows. */
   readonly oldInverse: Int32Array;
-  /** [B*Q] gradient row for each query's output, B*T where none flows. */
+  /** [Q] gradient row for each query's output, B*T where none flows. */
   readonly outputInverse: Int32Array;
-  /** [B*Q] place of each query's output among the picked rows, their number where it is not picked. */
+  /** [Q] place of each query's output among the picked rows, their number where it is not picked. */
   readonly pickedInverse: Int32Array;
 }
 
@@ -83,42 +84,31 @@ export function planExits(input: ExitPlanInput): ExitPlan {
     const isLast = layer === numLayers - 1;
     // Above the last layer nothing attends, so there only what is predicted has to be computed.
     const computes = (row: number) => exitLayers[row]! >= layer && (!isLast || isReal(row));
-    const active = Array.from({ length: batchSize }, (_, sequence) =>
-      rowsOf(sequence, targetLength).filter(computes),
-    );
-    const numQueries = Math.max(...active.map((rows) => rows.length));
-    if (numQueries === 0) break;
-    const numOutputs = batchSize * numQueries;
-
-    // Padded queries repeat the sequence's first row; nothing reads their outputs.
-    const query = Int32Array.from(
-      { length: numOutputs },
-      (_, slot) =>
-        active[Math.floor(slot / numQueries)]![slot % numQueries] ??
-        Math.floor(slot / numQueries) * targetLength,
-    );
+    const query = Int32Array.from({ length: numRows }, (_, row) => row).filter(computes);
+    const numOutputs = query.length;
+    if (numOutputs === 0) break;
+    const counts = new Int32Array(batchSize);
     const queryInverse = new Int32Array(numRows).fill(numOutputs);
     const merge = Int32Array.from({ length: numRows }, (_, row) => row);
     const oldInverse = Int32Array.from({ length: numRows }, (_, row) => (detachCopies ? numRows : row));
     const outputInverse = new Int32Array(numOutputs).fill(numRows);
     const pickedInverse = new Int32Array(numOutputs).fill(numReal);
-    active.forEach((rows, sequence) => {
-      rows.forEach((row, place) => {
-        const output = sequence * numQueries + place;
-        const exits = exitLayers[row] === layer;
-        queryInverse[row] = output;
-        merge[row] = numRows + output;
-        oldInverse[row] = numRows;
-        if (!exits || !detachCopies) outputInverse[output] = row;
-        if (exits && isReal(row)) {
-          pickedInverse[output] = picked.length;
-          picked.push(outputsBefore + output);
-        }
-      });
+    query.forEach((row, output) => {
+      const exits = exitLayers[row] === layer;
+      counts[Math.floor(row / targetLength)]! += 1;
+      queryInverse[row] = output;
+      merge[row] = numRows + output;
+      oldInverse[row] = numRows;
+      if (!exits || !detachCopies) outputInverse[output] = row;
+      if (exits && isReal(row)) {
+        pickedInverse[output] = picked.length;
+        picked.push(outputsBefore + output);
+      }
     });
     outputsBefore += numOutputs;
     layers.push({
-      numQueries,
+      counts,
+      isWhole: numOutputs === numRows,
       query,
       queryInverse,
       merge: isLast ? null : merge,
@@ -128,10 +118,6 @@ export function planExits(input: ExitPlanInput): ExitPlan {
     });
   }
   return { layers, picked: Int32Array.from(picked), labels: labelsOfPicked(layers, picked, labels) };
-}
-
-function rowsOf(sequence: number, targetLength: number): number[] {
-  return Array.from({ length: targetLength }, (_, slot) => sequence * targetLength + slot);
 }
 
 function labelsOfPicked(layers: readonly LayerRows[], picked: readonly number[], labels: Int32Array) {

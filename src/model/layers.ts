@@ -8,6 +8,7 @@
 import { FUSED_KERNELS } from '../base/index.ts';
 import { differentiable, fusedKernel, type Tensor, type Tf } from './differentiable.ts';
 import type { Affine } from './parameters.ts';
+import type { RowBlocks } from './sequence-blocks.ts';
 
 const LAYER_NORM_EPSILON = 1e-5;
 
@@ -112,14 +113,23 @@ export function dropout(tf: Tf, x: Tensor, mask: Tensor | null): Tensor {
   );
 }
 
-/** Adds the same rows [T, D] to those of each sequence, [B*T, D]. */
-export function addToSequences(tf: Tf, x_ND: Tensor, rows_TD: Tensor): Tensor {
+/**
+ * Adds the same rows [T, D] to the first rows of each sequence of `x`, as many as it has.
+ * @param whole the sequences as one block, of length T
+ */
+export function addToSequences(tf: Tf, x_ND: Tensor, rows_TD: Tensor, whole: RowBlocks): Tensor {
   const perSequence = [-1, ...rows_TD.shape];
   return differentiable(
     tf,
     [x_ND, rows_TD],
-    () => ({ value: tf.reshape(tf.add(tf.reshape(x_ND, perSequence), rows_TD), x_ND.shape), saved: [] }),
-    (dy) => [tf.clone(dy), tf.sum(tf.reshape(dy, perSequence), 0)],
+    () => {
+      if (whole.isDense) {
+        return { value: tf.reshape(tf.add(tf.reshape(x_ND, perSequence), rows_TD), x_ND.shape), saved: [] };
+      }
+      const repeated = tf.tile(rows_TD, [whole.blocks[0]!.batchSize, 1]);
+      return { value: tf.add(x_ND, whole.join([repeated])), saved: [] };
+    },
+    (dy) => [tf.clone(dy), tf.sum(tf.reshape(whole.splitGradient(dy)[0]!, perSequence), 0)],
   );
 }
 

@@ -6,8 +6,6 @@
 import { assert, type ParameterEntry, WHOLE_KERNELS } from '../base/index.ts';
 import { fusedKernel, type Tensor, type Tf } from './differentiable.ts';
 
-/** The row of the table that a row of an input is; this one for a row that nothing reads. */
-export const NO_ROW = -1;
 /** Of float32. */
 const SMALLEST_NORMAL = 2 ** -126;
 
@@ -32,10 +30,10 @@ export class Lookups {
     return this.#all.map(({ rows }) => rows);
   }
 
-  /** Rows of `values` by id, [ids, D]. `gradientIds` may say NO_ROW where an input row is not read. */
-  gather(table: ParameterEntry, values: Tensor, ids: Int32Array, gradientIds = ids): Tensor {
+  /** Rows of `values` by id, [ids, D]. */
+  gather(table: ParameterEntry, values: Tensor, ids: Int32Array): Tensor {
     const rows = this.#tf.gather(values, this.#tf.tensor1d(ids, 'int32')) as Tensor;
-    this.#all.push({ table, rows, ids: gradientIds });
+    this.#all.push({ table, rows, ids });
     return rows;
   }
 
@@ -99,7 +97,7 @@ export class Lookups {
       const values = target.subarray(table.offset, table.offset + table.size);
       const width = table.shape[1]!;
       ids.forEach((id, row) => {
-        if (id !== NO_ROW) addRow(values, id, rows, row, width);
+        addRow(values, id, rows, row, width);
       });
     });
   }

@@ -8,27 +8,33 @@
  * Legend: B batch, T target slots, D model.
  */
 import { crossEntropySum } from './cross-entropy.ts';
-import { decoderLayer, type Encoded } from './decoder.ts';
+import { decoderLayer, type Encoded, layerAttention } from './decoder.ts';
 import type { Tensor } from './differentiable.ts';
 import type { Pass } from './encoder.ts';
 import type { ExitPlan } from './exit-layers.ts';
 import type { ParameterTree } from './parameters.ts';
 import { gatherRows, gatherRowsOfAll } from './rows.ts';
+import type { Keys } from './sequence-blocks.ts';
 
 /** Summed loss over the real target tokens, a scalar. `start` is h^0, [B*T, D]; `table` [V, D] the off-ramp. */
 export function lplmLossSum(
   pass: Pass,
   tree: ParameterTree<Tensor>,
   start: Tensor,
-  encoded: Encoded,
+  { hidden, keys }: Encoded,
+  slots: Keys,
   plan: ExitPlan,
 ): Tensor {
   const { tf } = pass;
   const outputs: Tensor[] = [];
   let state = start;
   plan.layers.forEach((rows, layer) => {
-    const query = gatherRows(tf, state, rows.query, rows.queryInverse);
-    const output = decoderLayer(pass, tree.decoder.layers[layer]!, layer, state, query, encoded);
+    const query = rows.isWhole ? state : gatherRows(tf, state, rows.query, rows.queryInverse);
+    // Which rows compute is drawn; that as many are left of each sequence is chance, unless it is one or all are.
+    const stays = rows.isWhole || rows.counts.length === 1;
+    const attention = layerAttention(tf, slots, keys, rows.counts, stays);
+    const parameters = tree.decoder.layers[layer]!;
+    const output = decoderLayer(pass, parameters, layer, state, query, hidden, attention);
     outputs.push(output);
     if (rows.merge === null) return;
     state = gatherRowsOfAll(tf, [state, output], rows.merge, [rows.oldInverse, rows.outputInverse]);

@@ -8,6 +8,10 @@ const CHUNK_FLOATS = 2 ** 22;
 /** Engines read in place what begins at a multiple of 64 bytes, if the chunk does. */
 const ALIGNED_FLOATS = 16;
 
+export function alignedFloats(floats: number): number {
+  return Math.ceil(floats / ALIGNED_FLOATS) * ALIGNED_FLOATS;
+}
+
 export class MaskMemory {
   readonly #allocate: (floats: number) => Float32Array;
   readonly #chunks: Float32Array[] = [];
@@ -27,7 +31,7 @@ export class MaskMemory {
     if (this.#current === this.#chunks.length)
       this.#chunks.push(this.#allocate(Math.max(floats, CHUNK_FLOATS)));
     const taken = this.#chunks[this.#current]!.subarray(this.#used, this.#used + floats);
-    this.#used += Math.ceil(floats / ALIGNED_FLOATS) * ALIGNED_FLOATS;
+    this.#used += alignedFloats(floats);
     return taken;
   }
 

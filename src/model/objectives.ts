@@ -8,34 +8,34 @@
  *   autoregressive  each token from those before it under a causal mask, as BART is trained. The decoder reads
  *                   `<s>` and the tokens before; BART's leading `</s>`, which only ever predicts `<s>`, is left out
  *
- * Losses are sums over real target tokens. Legend: B batch, S source, T target slots, D model, N = B*T rows.
+ * Only the last knows where a target ends before it has been computed, so there the slots beyond are left out.
+ * Losses are sums over real target tokens. Legend: B batch, S source, T target slots, D model, N rows of slots: B*T, or,
+ * autoregressive, the real target tokens.
  */
-import { assert, LockstepError, type ParameterEntry, PhiloxRng, unreachable } from '../base/index.ts';
-import type { ModelConfig, ObjectiveConfig } from '../config/index.ts';
+import { assert, PhiloxRng, unreachable } from '../base/index.ts';
 import type { MicroBatch } from '../data/index.ts';
 import { crossEntropySum, crossEntropySumOnly } from './cross-entropy.ts';
-import { causalBias, causalStart, decodeFully, decoderStart, type Encoded } from './decoder.ts';
+import { allSlots, causalSlots, decodeFully, type Encoded } from './decoder.ts';
 import type { Tensor, Tf } from './differentiable.ts';
 import { noDropout, type SlotKey } from './dropout.ts';
-import { encode, type Pass, paddingBias } from './encoder.ts';
+import { encode, type Pass, sourceKeys } from './encoder.ts';
 import { drawExitLayers, type ExitPlan, planExits } from './exit-layers.ts';
+import {
+  lookUpCausal,
+  lookUpParallel,
+  lookUpSource,
+  parallelSlots,
+  realTargets,
+  type SourceInputs,
+  type Trained,
+} from './inputs.ts';
 import { mean } from './layers.ts';
-import { Lookups, NO_ROW } from './lookups.ts';
+import { Lookups } from './lookups.ts';
 import { lplmLossSum } from './lplm.ts';
 import type { SourceBatch, SpecialIds } from './micro-batch.ts';
-import { type ParameterTree, POSITION_OFFSET } from './parameters.ts';
-import { gatherRows } from './rows.ts';
+import type { ParameterTree } from './parameters.ts';
+import { gatherRows, takeRows } from './rows.ts';
 import { type ReadTokens, softStates } from './soft.ts';
-
-/** What does not change from one micro-batch to the next. */
-export interface Trained {
-  readonly tf: Tf;
-  readonly model: ModelConfig;
-  readonly objective: ObjectiveConfig;
-  readonly specialIds: SpecialIds;
-  /** Where each parameter lies in the flat vector. */
-  readonly tables: ParameterTree<ParameterEntry>;
-}
 
 /** The summed loss as a function of the parameters, a scalar. */
 export type LossSum = (tree: ParameterTree<Tensor>) => Tensor;
@@ -57,23 +57,30 @@ export function trainingLoss(
     case 'lastLayer': {
       const plan = planOf(trained, batch, key);
       const start = lookUpParallel(trained, lookups, tree, batch);
-      return (used) => lplmLossSum(pass, used, start(pass, used), encoded(used), plan);
+      const slots = allSlots(tf, parallelSlots(batch));
+      return (used) => lplmLossSum(pass, used, start(pass, used), encoded(used), slots, plan);
     }
     case 'soft': {
       const start = lookUpParallel(trained, lookups, tree, batch);
       const between = readMixed(trained, lookups, batch, key);
+      const slots = parallelSlots(batch);
       return (used) => {
-        const states = softStates(pass, used, start(pass, used), encoded(used), between);
+        const states = softStates(pass, used, start(pass, used), encoded(used), slots, between);
         const losses = states.map((state) => lossOfRows(tf, state, used, batch, specialIds));
         return mean(tf, losses);
       };
     }
     case 'autoregressive': {
       const start = lookUpCausal(trained, lookups, tree, batch);
-      const bias = causalBias(tf, batch.targetLength);
+      const { labels, lengths } = realTargets(batch, specialIds);
+      assert(
+        labels.length === batch.realTokens,
+        `${labels.length} labels of ${batch.realTokens} real tokens`,
+      );
+      const slots = causalSlots(tf, lengths);
       return (used) => {
-        const state = decodeFully(pass, used, start(pass, used), encoded(used), bias);
-        return lossOfRows(tf, state, used, batch, specialIds);
+        const state = decodeFully(pass, used, start(pass, used), encoded(used), slots, lengths);
+        return crossEntropySum(tf, state, used.shared, labels);
       };
     }
     default:
@@ -82,7 +89,7 @@ export function trainingLoss(
 }
 
 /**
- * The last layer's state of all slots without dropout and without any draw, [B*T, D]: what generation with all
+ * The last layer's state of all slots without dropout and without any draw, [N, D]: what generation with all
  * layers computes, or, autoregressive, each next token given the true ones before it.
  */
 export function lastStates(
@@ -90,27 +97,26 @@ export function lastStates(
   tree: ParameterTree<Tensor>,
   batch: Omit<MicroBatch, 'realTokens'>,
 ): Tensor {
-  const { tf, model, objective } = trained;
+  const { tf, model, objective, specialIds } = trained;
   const pass = { tf, model, masks: noDropout };
   const lookups = new Lookups(tf);
   const encoded = encodeSource(pass, tree, lookUpSource(trained, lookups, tree, batch), batch);
   switch (objective.kind) {
     case 'lplm':
-    case 'lastLayer':
-      return decodeFully(
-        pass,
-        tree,
-        lookUpParallel(trained, lookups, tree, batch)(pass, tree),
-        encoded,
-        null,
-      );
+    case 'lastLayer': {
+      const start = lookUpParallel(trained, lookups, tree, batch)(pass, tree);
+      const slots = parallelSlots(batch);
+      return decodeFully(pass, tree, start, encoded, allSlots(tf, slots), slots);
+    }
     case 'soft': {
       const start = lookUpParallel(trained, lookups, tree, batch)(pass, tree);
-      return softStates(pass, tree, start, encoded, readPredictions(trained, lookups, batch)).at(-1)!;
+      const read = readPredictions(trained, lookups, batch);
+      return softStates(pass, tree, start, encoded, parallelSlots(batch), read).at(-1)!;
     }
     case 'autoregressive': {
       const start = lookUpCausal(trained, lookups, tree, batch)(pass, tree);
-      return decodeFully(pass, tree, start, encoded, causalBias(tf, batch.targetLength));
+      const { lengths } = realTargets(batch, specialIds);
+      return decodeFully(pass, tree, start, encoded, causalSlots(tf, lengths), lengths);
     }
     default:
       return unreachable(objective.kind);
@@ -119,88 +125,22 @@ export function lastStates(
 
 /** The summed loss of the last layer without gradients, a scalar. */
 export function evaluationLoss(trained: Trained, tree: ParameterTree<Tensor>, batch: MicroBatch): Tensor {
-  const { tf, specialIds } = trained;
-  const { rows, labels } = realRows(batch, specialIds);
-  const picked = tf.gather(lastStates(trained, tree, batch), tf.tensor1d(rows, 'int32'));
-  return crossEntropySumOnly(tf, picked as Tensor, tree.shared, labels);
-}
-
-interface SourceInputs {
-  readonly lookup: Tensor;
-  readonly positions_SD: Tensor;
-}
-
-function lookUpSource(
-  { model, tables }: Trained,
-  lookups: Lookups,
-  tree: ParameterTree<Tensor>,
-  { sourceIds, sourceLength, sourceLengths }: SourceBatch,
-): SourceInputs {
-  const read = sourceIds.map((id, place) => {
-    const row = Math.floor(place / sourceLength);
-    return place % sourceLength < sourceLengths[row]! ? id : NO_ROW;
-  });
-  requireLength(model, 'source', sourceLength);
-  return {
-    // A copy: tfjs reads the array it is given only when an operation first needs it.
-    lookup: lookups.gather(tables.shared, tree.shared, sourceIds.slice(), read),
-    positions_SD: lookups.range(
-      tables.encoder.positions,
-      tree.encoder.positions,
-      POSITION_OFFSET,
-      sourceLength,
-    ),
-  };
+  const { tf, specialIds, objective } = trained;
+  const { rows, labels } = realTargets(batch, specialIds);
+  const states = lastStates(trained, tree, batch);
+  const picked =
+    objective.kind === 'autoregressive' ? states : takeRows(tf, states, tf.tensor1d(rows, 'int32'));
+  return crossEntropySumOnly(tf, picked, tree.shared, labels);
 }
 
 function encodeSource(
   pass: Pass,
   tree: ParameterTree<Tensor>,
   { lookup, positions_SD }: SourceInputs,
-  { batchSize, sourceLength, sourceLengths }: SourceBatch,
+  { sourceLengths }: SourceBatch,
 ): Encoded {
-  const keyBias = paddingBias(pass.tf, sourceLengths, sourceLength);
-  return { batchSize, hidden: encode(pass, tree, batchSize, lookup, positions_SD, keyBias), keyBias };
-}
-
-/** The decoder's inputs; the function returned makes the state h^0 of them. */
-type Start = (pass: Pass, tree: ParameterTree<Tensor>) => Tensor;
-
-function lookUpParallel(
-  { model, tables, specialIds }: Trained,
-  lookups: Lookups,
-  tree: ParameterTree<Tensor>,
-  { batchSize, targetLength }: Omit<MicroBatch, 'realTokens'>,
-): Start {
-  const bos_1D = lookups.range(tables.shared, tree.shared, specialIds.bos, 1);
-  const mask_1D = lookups.range(tables.shared, tree.shared, specialIds.mask, 1);
-  const positions_TD = lookUpPositions(model, tables, lookups, tree, targetLength);
-  return (pass, used) => decoderStart(pass, used, batchSize, bos_1D, mask_1D, positions_TD);
-}
-
-function lookUpCausal(
-  { model, tables, specialIds }: Trained,
-  lookups: Lookups,
-  tree: ParameterTree<Tensor>,
-  { targetLength, labels }: Omit<MicroBatch, 'realTokens'>,
-): Start {
-  // Slot t reads token t-1; what a slot beyond the end reads is seen by nothing that counts.
-  const ids = labels.map((_, row) => (row % targetLength === 0 ? specialIds.bos : labels[row - 1]!));
-  const read = ids.map((id) => (id === specialIds.pad ? NO_ROW : id));
-  const tokens = lookups.gather(tables.shared, tree.shared, ids, read);
-  const positions_TD = lookUpPositions(model, tables, lookups, tree, targetLength);
-  return (pass, used) => causalStart(pass, used, tokens, positions_TD);
-}
-
-function lookUpPositions(
-  model: ModelConfig,
-  tables: ParameterTree<ParameterEntry>,
-  lookups: Lookups,
-  tree: ParameterTree<Tensor>,
-  targetLength: number,
-): Tensor {
-  requireLength(model, 'target', targetLength);
-  return lookups.range(tables.decoder.positions, tree.decoder.positions, POSITION_OFFSET, targetLength);
+  const keys = sourceKeys(pass.tf, sourceLengths);
+  return { hidden: encode(pass, tree, keys, sourceLengths, lookup, positions_SD), keys };
 }
 
 /** Soft in training: the true token with probability `goldRatio`, drawn anew for each layer and slot. */
@@ -268,12 +208,6 @@ function planOf(
   return plan;
 }
 
-/** The rows whose label is a real token, and these labels. */
-function realRows({ labels }: MicroBatch, { pad }: SpecialIds): { rows: Int32Array; labels: Int32Array } {
-  const rows = Int32Array.from(labels.keys()).filter((row) => labels[row] !== pad);
-  return { rows, labels: rows.map((row) => labels[row]!) };
-}
-
 function lossOfRows(
   tf: Tf,
   state_ND: Tensor,
@@ -281,19 +215,10 @@ function lossOfRows(
   batch: MicroBatch,
   specialIds: SpecialIds,
 ): Tensor {
-  const { rows, labels } = realRows(batch, specialIds);
+  const { rows, labels } = realTargets(batch, specialIds);
   const inverse = new Int32Array(batch.labels.length).fill(rows.length);
   rows.forEach((row, place) => {
     inverse[row] = place;
   });
   return crossEntropySum(tf, gatherRows(tf, state_ND, rows, inverse), tree.shared, labels);
-}
-
-function requireLength(model: ModelConfig, what: string, length: number): void {
-  if (length >= 1 && length <= model.maxPositions) return;
-  throw new LockstepError(
-    'CONFIG_INVALID',
-    `a ${what} of ${length} tokens does not fit model.maxPositions ${model.maxPositions}; raise it or lower data.sequenceLength`,
-    { context: { field: 'model.maxPositions', value: model.maxPositions, length } },
-  );
 }

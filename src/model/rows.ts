@@ -13,8 +13,8 @@ export function gatherRows(tf: Tf, x: Tensor, index: Int32Array, inverse: Int32A
   return differentiable(
     tf,
     [x],
-    () => ({ value: takeRows(tf, x, index), saved: [] }),
-    (dy) => [takeRows(tf, withZeroRow(tf, dy), inverse)],
+    () => ({ value: takeRows(tf, x, indices(tf, index)), saved: [] }),
+    (dy) => [takeRows(tf, withZeroRow(tf, dy), indices(tf, inverse))],
   );
 }
 
@@ -28,18 +28,24 @@ export function gatherRowsOfAll(
   return differentiable(
     tf,
     parts,
-    () => ({ value: takeRows(tf, tf.concat([...parts], 0), index), saved: [] }),
+    () => ({ value: takeRows(tf, tf.concat([...parts], 0), indices(tf, index)), saved: [] }),
     (dy) => {
       const padded = withZeroRow(tf, dy);
-      return inverses.map((inverse) => takeRows(tf, padded, inverse));
+      return inverses.map((inverse) => takeRows(tf, padded, indices(tf, inverse)));
     },
   );
 }
 
-function takeRows(tf: Tf, x: Tensor, index: Int32Array): Tensor {
-  return tf.gather(x, tf.tensor1d(index, 'int32'));
+/** Rows of `x` by an index [rows] of int32. Plain: for use within a differentiable operation. */
+export function takeRows(tf: Tf, x: Tensor, index: Tensor): Tensor {
+  return tf.gather(x, index as never);
 }
 
-function withZeroRow(tf: Tf, x: Tensor): Tensor {
+/** Likewise: `x` and a row of zeros after its last. */
+export function withZeroRow(tf: Tf, x: Tensor): Tensor {
   return tf.concat([x, tf.zeros([1, x.shape[1]!])], 0);
+}
+
+function indices(tf: Tf, index: Int32Array): Tensor {
+  return tf.tensor1d(index, 'int32');
 }

@@ -9,7 +9,7 @@
  */
 import { assert } from '../base/index.ts';
 import { argMaxTokens } from './cross-entropy.ts';
-import { decoderLayer, type Encoded } from './decoder.ts';
+import { allSlots, decoderLayer, type Encoded, layerAttention } from './decoder.ts';
 import { differentiable, type Tensor, type Tf } from './differentiable.ts';
 import type { Pass } from './encoder.ts';
 import type { ParameterTree } from './parameters.ts';
@@ -22,21 +22,23 @@ export interface ReadTokens {
   choose(predicted: Tensor): Tensor;
 }
 
-/** The state after each layer, L of [N, D]. `between` has L-1 members. */
+/** The state after each layer, L of [N, D], for `lengths[b]` slots of each sequence. `between` has L-1 members. */
 export function softStates(
   pass: Pass,
   tree: ParameterTree<Tensor>,
   start: Tensor,
-  encoded: Encoded,
+  { hidden, keys }: Encoded,
+  lengths: Int32Array,
   between: readonly ReadTokens[],
 ): Tensor[] {
   const { concatHead } = tree;
   assert(concatHead !== null, 'objective soft has a concat_head');
+  const attention = layerAttention(pass.tf, allSlots(pass.tf, lengths), keys, lengths);
   let state = start;
   return tree.decoder.layers.map((parameters, layer) => {
     const reading = between[layer - 1];
     if (reading !== undefined) state = readPredicted(pass.tf, state, tree.shared, concatHead, reading);
-    state = decoderLayer(pass, parameters, layer, state, state, encoded);
+    state = decoderLayer(pass, parameters, layer, state, state, hidden, attention);
     return state;
   });
 }

@@ -13,10 +13,11 @@ import type { ModelConfig, ObjectiveConfig } from '../config/index.ts';
 import type { MicroBatch } from '../data/index.ts';
 import { gradients, type Tensor, type Tf } from './differentiable.ts';
 import { type DropoutMasks, dropoutFor, type SlotKey } from './dropout.ts';
+import type { Trained } from './inputs.ts';
 import { Lookups } from './lookups.ts';
 import { MaskMemory } from './mask-memory.ts';
 import type { SpecialIds } from './micro-batch.ts';
-import { evaluationLoss, type Trained, trainingLoss } from './objectives.ts';
+import { evaluationLoss, trainingLoss } from './objectives.ts';
 import { type ParameterTree, parameterLayout, treeOf } from './parameters.ts';
 
 export interface TrainingModelOptions {

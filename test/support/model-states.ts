@@ -3,15 +3,15 @@ import type { ModelConfig, ObjectiveKind } from '../../src/config/index.ts';
 import type { MicroBatch } from '../../src/data/index.ts';
 import type { Tensor, Tf } from '../../src/model/differentiable.ts';
 import { noDropout } from '../../src/model/dropout.ts';
-import { encode, paddingBias } from '../../src/model/encoder.ts';
+import { encode, sourceKeys } from '../../src/model/encoder.ts';
 import { parameterLayout, type SpecialIds, treeOf } from '../../src/model/index.ts';
 import { lastStates } from '../../src/model/objectives.ts';
 import { POSITION_OFFSET } from '../../src/model/parameters.ts';
 
 export interface ModelStates {
-  /** [B, S, D] */
+  /** Of the real tokens of all sources, [N, D] */
   encoder(batch: MicroBatch): Float32Array;
-  /** [B, T, D] and [B, T, V] */
+  /** [B, T, D] and [B, T, V]; autoregressive, of the real tokens alone */
   decoder(batch: MicroBatch, kind: ObjectiveKind): { states: Float32Array; logits: Float32Array };
 }
 
@@ -33,18 +33,24 @@ export function modelStates(
   const floats = (tensor: Tensor) => tensor.dataSync() as Float32Array;
 
   return {
-    encoder: ({ batchSize, sourceLength, sourceIds, sourceLengths }) =>
+    encoder: ({ sourceLength, sourceIds, sourceLengths }) =>
       inTree((tree) => {
-        const ids = tf.tensor1d(sourceIds.slice(), 'int32');
+        const isReal = (place: number) =>
+          place % sourceLength < sourceLengths[Math.floor(place / sourceLength)]!;
+        const ids = tf.tensor1d(
+          sourceIds.filter((_, place) => isReal(place)),
+          'int32',
+        );
         const positions = tf.slice(
           tree.encoder.positions,
           [POSITION_OFFSET, 0],
           [sourceLength, model.dModel],
         );
-        const bias = paddingBias(tf, sourceLengths, sourceLength);
         const pass = { tf, model, masks: noDropout };
         const rows = tf.gather(tree.shared, ids) as Tensor;
-        return floats(encode(pass, tree, batchSize, rows, positions as Tensor, bias));
+        return floats(
+          encode(pass, tree, sourceKeys(tf, sourceLengths), sourceLengths, rows, positions as Tensor),
+        );
       }),
 
     decoder: (batch, kind) =>

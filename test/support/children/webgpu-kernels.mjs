@@ -17,6 +17,7 @@ const { vocabularyHeadKernels } = await import(`${source}/engine/webgpu/vocabula
 const { Recorder } = await import(`${source}/engine/webgpu/recorder.js`);
 const { differentiable, gradients } = await import(`${source}/model/differentiable.js`);
 const { gelu, layerNorm, linear } = await import(`${source}/model/layers.js`);
+const { RowBlocks, wholeBatch } = await import(`${source}/model/sequence-blocks.js`);
 
 // Of a table of 75 x 6 floats a shader is given a part at a time, of one of 37 x 6 all.
 const { tf } = await loadEngine('webgpu', { threads: 1, bindingBytesMax: 1280 });
@@ -35,6 +36,8 @@ function norm(weight, bias) {
     return tf.add(tf.mul(tf.div(centred, tf.sqrt(tf.add(variance, 1e-5))), weight), bias);
   };
 }
+
+const blocksOf = (lengths, B) => new RowBlocks(tf, lengths, wholeBatch(B));
 
 function attentionCase(name, [B, Q, K, H, D], { bias = null, mask = false } = {}) {
   const biasShape = bias === 'causal' ? [1, 1, Q, K] : [B, 1, 1, K];
@@ -55,7 +58,8 @@ function attentionCase(name, [B, Q, K, H, D], { bias = null, mask = false } = {}
     ours: (query, key, value) => {
       const keyBias = bias === null ? null : tf.tensor(biases, biasShape);
       const weightMask = mask ? tf.tensor(masks, maskShape) : null;
-      const options = { batchSize: B, heads: H, numQueries: Q, numKeys: K, keyBias, weightMask };
+      const [queries, keys] = [Q, K].map((length) => blocksOf(new Int32Array(B).fill(length), B));
+      const options = { heads: H, queries, keys, biases: [keyBias], weightMasks: [weightMask] };
       return attention(tf, query, key, value, options);
     },
     plain: (query, key, value) => {
@@ -64,6 +68,42 @@ function attentionCase(name, [B, Q, K, H, D], { bias = null, mask = false } = {}
       let weights = tf.softmax(scores);
       if (mask) weights = tf.mul(weights, tf.tensor(masks, maskShape));
       return tf.reshape(tf.transpose(tf.matMul(weights, heads(value)), [0, 2, 1, 3]), [B * Q, D]);
+    },
+  };
+}
+
+/** Sequences that lie end to end, each attending to itself, in blocks that pad them. */
+function unequalCase(name, lengths, groups, [H, D]) {
+  const numRows = lengths.reduce((sum, length) => sum + length, 0);
+  const first = (sequence) => lengths.slice(0, sequence).reduce((sum, length) => sum + length, 0);
+  const heads = (x) => tf.transpose(tf.reshape(x, [-1, H, D / H]), [1, 0, 2]);
+  return {
+    name,
+    shapes: [
+      [numRows, D],
+      [numRows, D],
+      [numRows, D],
+    ],
+    ours: (query, key, value) => {
+      const rows = new RowBlocks(tf, Int32Array.from(lengths), groups);
+      const biases = rows.blocks.map(({ batchSize, length }, block) => {
+        const masked = Float32Array.from({ length: batchSize * length }, (_, at) =>
+          at % length < lengths[groups[block][Math.floor(at / length)]] ? 0 : -1e9,
+        );
+        return tf.tensor(masked, [batchSize, 1, 1, length]);
+      });
+      const weightMasks = groups.map(() => null);
+      return attention(tf, query, key, value, { heads: H, queries: rows, keys: rows, biases, weightMasks });
+    },
+    plain: (query, key, value) => {
+      const contexts = lengths.map((length, sequence) => {
+        const [q, k, v] = [query, key, value].map((x) =>
+          heads(tf.slice(x, [first(sequence), 0], [length, D])),
+        );
+        const weights = tf.softmax(tf.div(tf.matMul(q, k, false, true), Math.sqrt(D / H)));
+        return tf.reshape(tf.transpose(tf.matMul(weights, v), [1, 0, 2]), [length, D]);
+      });
+      return tf.concat(contexts, 0);
     },
   };
 }
@@ -126,6 +166,16 @@ const cases = [
     bias: 'padding',
     mask: true,
   }),
+  unequalCase('attention of unequal sequences', [3, 6, 2], [[0, 1, 2]], [2, 8]),
+  unequalCase(
+    'attention of unequal sequences in blocks',
+    [3, 6, 2, 5],
+    [
+      [2, 0],
+      [3, 1],
+    ],
+    [2, 8],
+  ),
   crossEntropyCase('cross entropy', [5, 6, 37], 100),
   crossEntropyCase('cross entropy in chunks of rows', [5, 6, 37], 2),
   crossEntropyCase('cross entropy in parts of the table', [5, 6, 75], 100),

@@ -66,14 +66,14 @@ describe('the plan of active rows', () => {
         const numRows = exits.length;
         let state = exits.map((_, row) => ({ row, computed: 0 }));
         const outputs: { row: number; computed: number }[] = [];
-        plan.layers.forEach(({ query, merge, numQueries }, layer) => {
+        plan.layers.forEach(({ query, merge, counts, isWhole }, layer) => {
           const output = [...query].map((row) => {
             expect(Math.floor(row / shape.targetLength)).toBeLessThan(shape.batchSize);
             return { row, computed: state[row]!.computed + 1 };
           });
-          output.forEach(({ row }, slot) => {
-            expect(Math.floor(row / shape.targetLength)).toBe(Math.floor(slot / numQueries));
-          });
+          const sequences = output.map(({ row }) => Math.floor(row / shape.targetLength));
+          expect(sequences).toEqual([...counts].flatMap((count, sequence) => Array(count).fill(sequence)));
+          if (isWhole) expect([...query]).toEqual([...state.keys()]);
           outputs.push(...output);
           if (merge === null) return;
           const all = [...state, ...output];

@@ -18,6 +18,7 @@ import {
   repeatRows,
 } from '../../../src/model/layers.ts';
 import { gatherRows, gatherRowsOfAll } from '../../../src/model/rows.ts';
+import { type Groups, RowBlocks, wholeBatch } from '../../../src/model/sequence-blocks.ts';
 import { relativeError } from '../../support/model-fixtures.ts';
 
 /** Not webgpu, which cannot be read back within a test's tidy; it composes core ops as wasm does. */
@@ -137,8 +138,13 @@ describe.each(engines)('operations with hand-derived gradients on %s', (engine) 
   it('rows added to those of each sequence, and the mean of scalars', () => {
     expectSame(
       [random([6, 4], 0), random([3, 4], 1)],
-      (x, rows) => addToSequences(tf, x!, rows!),
+      (x, rows) => addToSequences(tf, x!, rows!, new RowBlocks(tf, Int32Array.of(3, 3), wholeBatch(2))),
       (x, rows) => tf.add(x!, tf.concat([rows!, rows!], 0)),
+    );
+    expectSame(
+      [random([6, 4], 0), random([3, 4], 1)],
+      (x, rows) => addToSequences(tf, x!, rows!, new RowBlocks(tf, Int32Array.of(1, 3, 2), wholeBatch(3))),
+      (x, rows) => tf.add(x!, tf.concat([tf.slice(rows!, 0, 1), rows!, tf.slice(rows!, 0, 2)], 0)),
     );
     expectSame(
       [random([], 0), random([], 1), random([], 2)],
@@ -147,34 +153,78 @@ describe.each(engines)('operations with hand-derived gradients on %s', (engine) 
     );
   });
 
-  for (const masked of [false, true]) {
-    it(`attention, ${masked ? 'with padding and dropped weights' : 'plain'}`, () => {
-      const [B, Q, K, H, D] = [2, 3, 4, 2, 6];
-      const keyBias = masked ? tf.tensor([0, 0, 0, -1e9, 0, 0, 0, 0], [B, 1, 1, K]) : null;
-      const weightMask = masked ? tf.cast(tf.greater(random([B, H, Q, K], 9), -0.5), 'float32') : null;
-      const heads = (x: Tensor) => tf.transpose(tf.reshape(x, [B, -1, H, D / H]), [0, 2, 1, 3]);
+  it.each<[string, { queries: number[]; keys: number[]; groups: Groups; masked: boolean }]>([
+    ['plain', { queries: [3, 3], keys: [4, 4], groups: wholeBatch(2), masked: false }],
+    [
+      'with padding and dropped weights',
+      { queries: [3, 3], keys: [3, 4], groups: wholeBatch(2), masked: true },
+    ],
+    ['with padded queries', { queries: [3, 1, 0], keys: [4, 4, 4], groups: wholeBatch(3), masked: true }],
+    ['of each sequence by itself', { queries: [2, 3], keys: [4, 1], groups: [[0], [1]], masked: true }],
+    [
+      'in blocks',
+      {
+        queries: [2, 0, 3, 1],
+        keys: [4, 1, 5, 2],
+        groups: [
+          [1, 3],
+          [0, 2],
+        ],
+        masked: true,
+      },
+    ],
+  ])('attention, %s', (_, { queries, keys, groups, masked }) => {
+    const [H, D] = [2, 6];
+    const sum = (lengths: number[]) => lengths.reduce((total, length) => total + length, 0);
+    tf.tidy(() => {
+      const blocks = [queries, keys].map((lengths) => new RowBlocks(tf, Int32Array.from(lengths), groups));
+      const [ofQueries, ofKeys] = blocks as [RowBlocks, RowBlocks];
+      const shapes = groups.map(({ length }, block) => [
+        ...[length, H, ofQueries.blocks[block]!.length, ofKeys.blocks[block]!.length],
+      ]);
+      const weightMasks = shapes.map((shape, block) =>
+        masked ? (tf.cast(tf.greater(random(shape, 9 + block), -0.5), 'float32') as Tensor) : null,
+      );
+      const biases = groups.map((group, block) => {
+        const bias = tf.buffer([group.length, 1, 1, shapes[block]![3]!]);
+        group.forEach((sequence, place) => {
+          for (let key = keys[sequence]!; key < bias.shape[3]!; key += 1) bias.set(-1e9, place, 0, 0, key);
+        });
+        return bias.toTensor() as Tensor;
+      });
+      const rowsOf = (x: Tensor, lengths: number[], sequence: number) =>
+        tf.slice(x, [sum(lengths.slice(0, sequence)), 0], [lengths[sequence]!, D]);
+      const heads = (x: Tensor) => tf.transpose(tf.reshape(x, [-1, H, D / H]), [1, 0, 2]);
       expectSame(
-        [random([B * Q, D], 0), random([B * K, D], 1), random([B * K, D], 2)],
+        [random([sum(queries), D], 0), random([sum(keys), D], 1), random([sum(keys), D], 2)],
         (query, key, value) =>
           attention(tf, query!, key!, value!, {
-            batchSize: B,
-            heads: H,
-            numQueries: Q,
-            numKeys: K,
-            keyBias,
-            weightMask,
+            ...{ heads: H, queries: ofQueries, keys: ofKeys, biases, weightMasks },
           }),
+        // Each sequence by itself, without any padding.
         (query, key, value) => {
-          let scores = tf.div(tf.matMul(heads(query!), heads(key!), false, true), Math.sqrt(D / H)) as Tensor;
-          if (keyBias !== null) scores = tf.add(scores, keyBias);
-          let weights = tf.softmax(scores);
-          if (weightMask !== null) weights = tf.mul(weights, weightMask);
-          return tf.reshape(tf.transpose(tf.matMul(weights, heads(value!)), [0, 2, 1, 3]), [B * Q, D]);
+          const contexts = queries.flatMap((numQueries, sequence) => {
+            if (numQueries === 0) return [];
+            const block = groups.findIndex((group) => group.includes(sequence));
+            const [q, k, v] = [
+              heads(rowsOf(query!, queries, sequence) as Tensor),
+              heads(rowsOf(key!, keys, sequence) as Tensor),
+              heads(rowsOf(value!, keys, sequence) as Tensor),
+            ];
+            let weights: Tensor = tf.softmax(tf.div(tf.matMul(q, k, false, true), Math.sqrt(D / H)));
+            const mask = weightMasks[block];
+            if (mask != null) {
+              const begin = [groups[block]!.indexOf(sequence), 0, 0, 0];
+              const ofSequence = tf.slice(mask, begin, [1, H, numQueries, keys[sequence]!]);
+              weights = tf.mul(weights, tf.reshape(ofSequence, [H, numQueries, -1]));
+            }
+            return [tf.reshape(tf.transpose(tf.matMul(weights, v), [1, 0, 2]), [numQueries, D])];
+          });
+          return tf.concat(contexts, 0) as Tensor;
         },
       );
-      tf.dispose([keyBias ?? [], weightMask ?? []]);
     });
-  }
+  });
 
   it('gathers of rows and of rows of several tensors', () => {
     const choose = (x: Tensor, rows: number[]) => {
