@@ -271,7 +271,10 @@ describe('a cluster', () => {
     server = await startRedis(port);
     const { code, stderr } = await cluster.coordinator.finished;
     expect(code, stderr).toBe(0);
-    for (const worker of workers) expect((await worker.finished).code).toBe(0);
+    for (const worker of workers) {
+      const { code: end, signal, stderr: said } = await worker.finished;
+      expect(end, `${signal}: ${said}`).toBe(0);
+    }
     expect(await digestOf(join(dir, 'queueless'))).toBe(alone);
     server.kill('SIGKILL');
   });
