@@ -10,20 +10,21 @@ import { doPart, type KernelWork, type RawTree } from './kernel-call.ts';
 import type { AdamwVectors, Kernels } from './kernels.ts';
 import { partOf, type RawValues, rawOf } from './raw-memory.ts';
 import { lengthOf, type RangeValues, type SumMeasures, type SumTree } from './sum-tree.ts';
-import { assertOperands, assertRoom, type WasmKernels } from './wasm-kernels.ts';
+import { assertOperands, assertRoom, BlockMeasures, type WasmKernels } from './wasm-kernels.ts';
 
 /** Below it, posting a call and waking a thread take as long as they spare. */
 const SHARED_FLOATS_MIN = 4 * PART_FLOATS;
 
 type NumberArray = Parameters<typeof rawOf>[0];
 
-export class ThreadedKernels implements Kernels {
+export class ThreadedKernels extends BlockMeasures implements Kernels {
   readonly #alone: WasmKernels;
   readonly #board: CallBoard;
   /** What others know by address stays where it is as long as it is here. */
   #held: NumberArray[] = [];
 
   constructor(alone: WasmKernels, board: CallBoard) {
+    super();
     this.#alone = alone;
     this.#board = board;
   }
@@ -68,16 +69,6 @@ export class ThreadedKernels implements Kernels {
       };
     });
     if (done === null) this.#alone.sumTree(tree, target, measures);
-  }
-
-  digestBlocks(data: Float32Array, blockDigests: BigUint64Array, firstBlock: number): void {
-    assertRoom(data, blockDigests.length - firstBlock);
-    this.sumTree({ source: data, blockDigests: null }, null, { blockDigests, blockSums: null, firstBlock });
-  }
-
-  sumOfSquares(data: Float32Array, blockSums: Float64Array, firstBlock: number): void {
-    assertRoom(data, blockSums.length - firstBlock);
-    this.sumTree({ source: data, blockDigests: null }, null, { blockDigests: null, blockSums, firstBlock });
   }
 
   adamw(vectors: AdamwVectors, scalars: AdamwScalars, blockDigests: BigUint64Array | null): void {

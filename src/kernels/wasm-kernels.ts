@@ -71,7 +71,22 @@ function instantiate(): KernelExports {
   return exports as KernelExports;
 }
 
-export class WasmKernels implements Kernels {
+/** What is a sum of one operand that is only measured, on one thread or several. */
+export abstract class BlockMeasures implements Pick<Kernels, 'sumTree' | 'digestBlocks' | 'sumOfSquares'> {
+  abstract sumTree(tree: SumTree, target: RangeValues | null, measures: SumMeasures | null): void;
+
+  digestBlocks(data: Float32Array, blockDigests: BigUint64Array, firstBlock: number): void {
+    assertRoom(data, blockDigests.length - firstBlock);
+    this.sumTree({ source: data, blockDigests: null }, null, { blockDigests, blockSums: null, firstBlock });
+  }
+
+  sumOfSquares(data: Float32Array, blockSums: Float64Array, firstBlock: number): void {
+    assertRoom(data, blockSums.length - firstBlock);
+    this.sumTree({ source: data, blockDigests: null }, null, { blockDigests: null, blockSums, firstBlock });
+  }
+}
+
+export class WasmKernels extends BlockMeasures implements Kernels {
   readonly gradientPrecision: GradientPrecision;
   readonly #wasm: KernelExports;
   readonly #flush: KernelExports['flush'];
@@ -84,6 +99,7 @@ export class WasmKernels implements Kernels {
   #address: number | null = null;
 
   constructor(wasm: KernelExports, gradientPrecision: GradientPrecision) {
+    super();
     assert(
       wasm.memory.buffer.byteLength === RESULT + PIECE_BYTES,
       'the staging memory of memory.wat holds all operands',
@@ -134,16 +150,6 @@ export class WasmKernels implements Kernels {
       if (measures !== null) this.#measure(FIRST, begin, floats, measures);
       if (target !== null) this.#store(FIRST, target, begin, floats);
     }
-  }
-
-  digestBlocks(data: Float32Array, blockDigests: BigUint64Array, firstBlock: number): void {
-    assertRoom(data, blockDigests.length - firstBlock);
-    this.sumTree({ source: data, blockDigests: null }, null, { blockDigests, blockSums: null, firstBlock });
-  }
-
-  sumOfSquares(data: Float32Array, blockSums: Float64Array, firstBlock: number): void {
-    assertRoom(data, blockSums.length - firstBlock);
-    this.sumTree({ source: data, blockDigests: null }, null, { blockDigests: null, blockSums, firstBlock });
   }
 
   adamw(vectors: AdamwVectors<Floats>, scalars: AdamwScalars, blockDigests: BigUint64Array | null): void {
