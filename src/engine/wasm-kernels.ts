@@ -56,13 +56,7 @@ function replaceGather(tf: Tf): void {
     });
     return out;
   };
-  tf.unregisterKernel('GatherV2', 'wasm');
-  tf.registerKernel({
-    kernelName: 'GatherV2',
-    backendName: 'wasm',
-    // The kernel registry types arguments of all kernels alike.
-    kernelFunc: gather as unknown as tfjs.KernelFunc,
-  });
+  replaceKernel(tf, 'GatherV2', gather);
 }
 
 function replaceBatchMatMul(tf: Tf): void {
@@ -113,13 +107,7 @@ function replaceBatchMatMul(tf: Tf): void {
     return out;
   };
 
-  tf.unregisterKernel('BatchMatMul', 'wasm');
-  tf.registerKernel({
-    kernelName: 'BatchMatMul',
-    backendName: 'wasm',
-    // The kernel registry types arguments of all kernels alike.
-    kernelFunc: batchMatMul as unknown as tfjs.KernelFunc,
-  });
+  replaceKernel(tf, 'BatchMatMul', batchMatMul);
 }
 
 function kernelOf(tf: Tf, name: string): Kernel {
@@ -130,4 +118,10 @@ function kernelOf(tf: Tf, name: string): Kernel {
 
 function sizeOf(shape: readonly number[]): number {
   return shape.reduce((product, side) => product * side, 1);
+}
+
+function replaceKernel(tf: Tf, kernelName: string, kernel: unknown): void {
+  tf.unregisterKernel(kernelName, 'wasm');
+  // The kernel registry types arguments of all kernels alike.
+  tf.registerKernel({ kernelName, backendName: 'wasm', kernelFunc: kernel as tfjs.KernelFunc });
 }
