@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { isForTarget, isRunnable } from '../../src/cli/bundle/keep.ts';
 import { startPrivateRedis } from '../../src/queue/index.ts';
 import { runInProcess } from '../support/in-process.ts';
-import { endpointOf, preparedFolder, recordsOf, start, succeed } from '../support/lockstep-command.ts';
+import { endpointOf, preparedFolder, slotOwners, start, succeed } from '../support/lockstep-command.ts';
 
 const LIMIT_MS = 600_000;
 const BYTES_MAX = 60e6;
@@ -107,8 +107,7 @@ describe('lockstep bundle', () => {
       // Whichever ends badly says so at once: without its worker the coordinator would wait for ever.
       const [{ code, stderr }] = await Promise.all([coordinator.finished, worker]);
       expect(code, stderr).toBe(0);
-      const slots = recordsOf(runDir).flatMap((record) => (record.slots ?? []) as { worker: string }[]);
-      expect(slots.map(({ worker: name }) => name)).toEqual(Array(4).fill('portable'));
+      expect(slotOwners(runDir)).toEqual(Array(4).fill('portable'));
     } finally {
       await redis.stop();
     }

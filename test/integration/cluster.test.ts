@@ -23,8 +23,8 @@ import {
   MAIN,
   preparedFolder,
   type Running,
-  recordsOf,
   run,
+  slotOwners,
   start,
   succeed,
 } from '../support/lockstep-command.ts';
@@ -85,9 +85,10 @@ function startWorker(
  * Two workers as if on another host: in a user namespace of their own, from which no memory outside can be reached.
  * Returns what ends them if they have not ended by themselves.
  */
-function startOtherHost({ endpoint }: Cluster, name: string): () => void {
+function startOtherHost({ endpoint }: Cluster, name: string, throttle: number): () => void {
   const both = '"$@" --name "$0-1" & "$@" --name "$0-2" & wait';
-  const worker = [process.execPath, MAIN, 'worker', '--coordinator', endpoint, '--data', data];
+  const flags = ['--coordinator', endpoint, '--data', data, '--throttle', String(throttle)];
+  const worker = [process.execPath, MAIN, 'worker', ...flags];
   const host = spawn('unshare', ['--user', '--map-root-user', 'sh', '-c', both, name, ...worker], {
     stdio: 'ignore',
     env: { ...process.env, LOCKSTEP_TOKEN: TOKEN },
@@ -157,13 +158,17 @@ describe('a cluster', () => {
     },
     async () => {
       const cluster = await startCoordinator('hosts', ...settings, '--min-workers', '4');
-      const here = ['here-1', 'here-2'].map((name) => startWorker(cluster, { name }));
-      const endOther = startOtherHost(cluster, 'there');
+      // All are equally slow: else those who are quick at the start may leave a late one nothing to do.
+      const throttle = 300;
+      const here = ['here-1', 'here-2'].map((name) => startWorker(cluster, { name, throttle }));
+      const endOther = startOtherHost(cluster, 'there', throttle);
       try {
         const joined = await cluster.coordinator.untilLogged(
           (line) => line.event === 'workerJoined' && line.worker === 'there-2',
         );
-        await cluster.coordinator.untilLogged(isCommit(4));
+        for (let step = 1; new Set(slotOwners(join(dir, 'hosts'))).size < 4; step += 1) {
+          await cluster.coordinator.untilLogged(isCommit(step));
+        }
         process.kill(Number(joined.pid), 'SIGKILL');
         const { code, stderr } = await cluster.coordinator.finished;
         expect(code, stderr).toBe(0);
@@ -172,14 +177,7 @@ describe('a cluster', () => {
         endOther();
       }
       expect(await digestOf(join(dir, 'hosts'))).toBe(alone);
-      const records = recordsOf(join(dir, 'hosts'));
-      expect(records.flatMap((record) => (record.kind === 'committed' ? [record.step] : []))).toHaveLength(
-        STEPS,
-      );
-      const contributors = records.flatMap((record) => (record.slots ?? []) as { worker: string }[]);
-      expect(new Set(contributors.map(({ worker }) => worker))).toEqual(
-        new Set(['here-1', 'here-2', 'there-1', 'there-2']),
-      );
+      expect(committedSteps(join(dir, 'hosts'))).toHaveLength(STEPS);
     },
   );
 

@@ -15,8 +15,8 @@ import {
   endpointOf,
   isCommit,
   preparedFolder,
-  recordsOf,
   run,
+  slotOwners,
   start,
 } from '../support/lockstep-command.ts';
 import { softwareVulkan, softwareVulkanLacks } from '../support/software-vulkan.ts';
@@ -94,10 +94,7 @@ describe.skipIf(softwareVulkanLacks !== null)(`engine webgpu in a run${lacking}`
       for (const worker of workers) expect((await worker.finished).code).toBe(0);
       // A step commits when both have voted the same digests of parameters and gradient.
       expect(committedSteps(join(dir, 'mixed'))).toEqual([1, 2, 3, 4, 5]);
-      const owners = recordsOf(join(dir, 'mixed')).flatMap((record) =>
-        ((record.slots ?? []) as { worker: string }[]).map(({ worker }) => worker),
-      );
-      expect(new Set(owners)).toEqual(new Set(['gpu', 'cpu']));
+      expect(new Set(slotOwners(join(dir, 'mixed')))).toEqual(new Set(['gpu', 'cpu']));
     } finally {
       await redis.stop();
     }

@@ -140,6 +140,13 @@ export function committedSteps(runDir: string): unknown[] {
   return recordsOf(runDir).flatMap((record) => (record.kind === 'committed' ? [record.step] : []));
 }
 
+/** The workers who computed slots of the steps committed so far, each slot in order: a name occurs once per slot. */
+export function slotOwners(runDir: string): string[] {
+  return recordsOf(runDir).flatMap(({ slots }) =>
+    ((slots ?? []) as { worker: string }[]).map(({ worker }) => worker),
+  );
+}
+
 /** Process ids whose command line mentions `text`. */
 export function processesMentioning(text: string): number[] {
   const { pid: self } = process;
