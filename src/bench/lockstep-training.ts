@@ -13,6 +13,7 @@ import { Coordinator, openRun } from '../coordinator/index.ts';
 import { ServedDataset } from '../data/index.ts';
 import type { PhaseTimes } from '../protocol/index.ts';
 import { startPrivateRedis } from '../queue/index.ts';
+import { phasesOf, type StepPhases } from './step-phases.ts';
 import type { Workload } from './workload.ts';
 
 export interface TrainedStep {
@@ -23,11 +24,8 @@ export interface TrainedStep {
   readonly milliseconds: number;
   /** Mean over the real target tokens, in nats. */
   readonly loss: number;
-  /**
-   * What fell between the two commits, mean over the workers: the optimizer's time is that of the step
-   * before. Null for the last step, whose times no vote reports any more.
-   */
-  readonly phases: PhaseTimes | null;
+  /** What fell between the two commits. Null for the last step, whose times no vote reports any more. */
+  readonly phases: StepPhases | null;
   /** The shortest time from vote to commit among the workers; null likewise. */
   readonly settlementMs: number | null;
 }
@@ -37,9 +35,8 @@ interface Commit {
   readonly tokens: number;
   readonly lossSum: number;
   readonly atMs: number;
-  /** Reported with this step's votes: of the step before. */
-  readonly phasesBefore: PhaseTimes | null;
-  readonly settlementBefore: number | null;
+  /** Of each worker, reported with this step's vote: of the step before. */
+  readonly timesBefore: readonly PhaseTimes[];
 }
 
 export interface TrainedRun {
@@ -86,8 +83,7 @@ export async function trainLockstep(
             tokens,
             lossSum,
             atMs: performance.now(),
-            phasesBefore: meanPhases(times),
-            settlementBefore: times.length === 0 ? null : Math.min(...times.map(({ commit }) => commit)),
+            timesBefore: times,
           });
         },
       },
@@ -145,31 +141,18 @@ async function firstToEnd(workers: readonly LocalProcess[]): Promise<never> {
   });
 }
 
-function meanPhases(all: readonly PhaseTimes[]): PhaseTimes | null {
-  if (all.length === 0) return null;
-  const mean = (phase: keyof PhaseTimes) => all.reduce((sum, times) => sum + times[phase], 0) / all.length;
-  return {
-    data: mean('data'),
-    compute: mean('compute'),
-    wait: mean('wait'),
-    reduce: mean('reduce'),
-    commit: mean('commit'),
-    optimizer: mean('optimizer'),
-  };
-}
-
 function measuredSteps(commits: readonly Commit[], warmupSteps: number): TrainedStep[] {
   assert(warmupSteps >= 1, 'the first step has no commit before it to be timed from');
-  return commits.slice(warmupSteps).map(({ step, tokens, lossSum, atMs, phasesBefore }, index) => {
-    const own = commits[warmupSteps + index + 1]?.phasesBefore ?? null;
-    const isWhole = own !== null && phasesBefore !== null;
+  return commits.slice(warmupSteps).map(({ step, tokens, lossSum, atMs, timesBefore }, index) => {
+    const times = commits[warmupSteps + index + 1]?.timesBefore ?? [];
+    const milliseconds = atMs - commits[warmupSteps + index - 1]!.atMs;
     return {
       step,
       tokens,
-      milliseconds: atMs - commits[warmupSteps + index - 1]!.atMs,
+      milliseconds,
       loss: lossSum / tokens,
-      phases: isWhole ? { ...own, optimizer: phasesBefore.optimizer } : null,
-      settlementMs: commits[warmupSteps + index + 1]?.settlementBefore ?? null,
+      phases: phasesOf(times, timesBefore, milliseconds),
+      settlementMs: times.length === 0 ? null : Math.min(...times.map(({ commit }) => commit)),
     };
   });
 }

@@ -3,9 +3,10 @@ import { type Column, renderTable } from '../base/index.ts';
 import type { AllReduceFigures, AllReduceTimes } from './all-reduce.ts';
 import type { CheckpointFigures } from './checkpoints.ts';
 import type { Summary } from './statistics.ts';
+import { PHASES, type StepPhases } from './step-phases.ts';
 import { formatFigure, formatRatio, formatSummary, NOT_MEASURED } from './table.ts';
 import type { TokenizingFigures } from './tokenizing.ts';
-import type { PhaseFigures, TrainingFigures } from './training.ts';
+import type { TrainingFigures } from './training.ts';
 import type { ThreadsGain } from './update-cost.ts';
 
 const left = (title: string): Column => ({ title, align: 'left' });
@@ -37,16 +38,14 @@ export function reportTraining(figures: readonly TrainingFigures[]): string[] {
   ];
 }
 
-const PHASES = ['data', 'compute', 'reduce', 'commit', 'optimizer', 'rest', 'step'] as const;
-
 export function reportPhases(figures: readonly TrainingFigures[]): string[] {
-  const cells = (phases: PhaseFigures) => PHASES.map((phase) => formatFigure(phases[phase]));
+  const cells = (phases: StepPhases) => PHASES.map((phase) => formatFigure(phases[phase]));
   const rows = figures.flatMap(({ preset, workers, phases }) =>
     phases === null ? [] : [[preset, String(workers), ...cells(phases)]],
   );
   if (rows.length === 0) return [];
   return [
-    'Lockstep, milliseconds per step by phase: medians of the mean over workers; compute is forward and backward, rest is leases, messages and waiting for others',
+    'Lockstep, milliseconds per step by phase: means over workers and over the middle half of the steps; compute is forward and backward, imbalance what the longest took beyond the mean, rest is leases and messages',
     ...renderTable([left('preset'), right('workers'), ...PHASES.map(right)], rows),
   ];
 }

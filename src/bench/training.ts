@@ -6,11 +6,11 @@
  * in memory, while Lockstep's time includes reading and noising its own (phase `data`).
  */
 import { z } from 'zod';
-import { messageOf, quantile } from '../base/index.ts';
-import type { PhaseTimes } from '../protocol/index.ts';
+import { messageOf } from '../base/index.ts';
 import { costOfFaultTolerance, type FaultToleranceFigures, measureDigests } from './fault-tolerance.ts';
 import { type TrainedStep, trainLockstep } from './lockstep-training.ts';
 import { type Summary, summarize } from './statistics.ts';
+import { type StepPhases, typicalPhases } from './step-phases.ts';
 import type { TorchEnvironment } from './torch-environment.ts';
 import { TorchFleet } from './torch-fleet.ts';
 import type { Workload } from './workload.ts';
@@ -19,12 +19,6 @@ const peerAnswerSchema = z.object({
   parameters: z.int(),
   steps: z.array(z.object({ tokens: z.int(), milliseconds: z.number(), loss: z.number() })),
 });
-
-export interface PhaseFigures extends Omit<PhaseTimes, 'wait'> {
-  /** What is left of the step: leases, messages, waiting for other workers. */
-  readonly rest: number;
-  readonly step: number;
-}
 
 /** Peak resident memory of the largest worker. */
 export interface MemoryFigures {
@@ -48,8 +42,7 @@ export interface TrainingFigures {
   /** Mean loss of the first measured step, to see that both train. */
   readonly lossLockstep: number;
   readonly lossPeer: number | null;
-  /** Medians, in milliseconds. */
-  readonly phases: PhaseFigures | null;
+  readonly phases: StepPhases | null;
   readonly faultTolerance: FaultToleranceFigures | null;
   readonly memory: MemoryFigures | null;
   /** Why there is no peer. */
@@ -108,7 +101,7 @@ export async function compareTraining(
     ratio: peer === null ? null : lockstep.median / peer.median,
     lossLockstep: ours[0]!.loss,
     lossPeer: peer === null ? null : theirs[0]!.loss,
-    phases: medianPhases(ours),
+    phases: typicalPhases(ours.flatMap(({ phases }) => phases ?? [])),
     faultTolerance: costOfFaultTolerance(
       ours.flatMap(({ settlementMs }) => settlementMs ?? []),
       ours.map(({ milliseconds }) => milliseconds),
@@ -154,33 +147,4 @@ async function trainPeer(
 
 function tokensPerSecond({ tokens, milliseconds }: MeasuredStep): number {
   return (tokens * 1000) / milliseconds;
-}
-
-/** Each column's own median, so a row need not add up. */
-function medianPhases(steps: readonly TrainedStep[]): PhaseFigures | null {
-  const known = steps.flatMap(({ phases, milliseconds }) => {
-    if (phases === null) return [];
-    const { wait: _wait, ...busy } = phases;
-    const { data, compute, reduce, commit, optimizer } = busy;
-    return {
-      ...busy,
-      rest: milliseconds - data - compute - reduce - commit - optimizer,
-      step: milliseconds,
-    };
-  });
-  if (known.length === 0) return null;
-  const median = (column: keyof PhaseFigures) =>
-    quantile(
-      known.map((row) => row[column]),
-      0.5,
-    );
-  return {
-    data: median('data'),
-    compute: median('compute'),
-    reduce: median('reduce'),
-    commit: median('commit'),
-    optimizer: median('optimizer'),
-    rest: median('rest'),
-    step: median('step'),
-  };
 }

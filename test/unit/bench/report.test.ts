@@ -28,7 +28,10 @@ const training: TrainingFigures = {
   lossLockstep: 7.5,
   lossPeer: 7.6,
   faultTolerance: { settlement: 2, digests: 0.5, total: 2.5, shareOfStep: 0.003, shareOf250Ms: 0.01 },
-  phases: { data: 3.21, compute: 800, reduce: 12, commit: 1.5, optimizer: 4, rest: 20, step: 841 },
+  phases: {
+    ...{ data: 3.21, compute: 800, imbalance: 15, reduce: 12 },
+    ...{ commit: 1.5, optimizer: 4, rest: 5, step: 841 },
+  },
   memory: { bytes: 512 * 2 ** 20, timesParameters: 16 },
   skipped: null,
 };
@@ -95,13 +98,14 @@ describe('report', () => {
     expect(titles?.split(/ +/).slice(2)).toEqual([
       'data',
       'compute',
+      'imbalance',
       'reduce',
       'commit',
       'optimizer',
       'rest',
       'step',
     ]);
-    expect(row?.split(/ +/).slice(2)).toEqual(['3.21', '800', '12.0', '1.50', '4.00', '20.0', '841']);
+    expect(row?.split(/ +/).slice(2)).toEqual(['3.21', '800', '15.0', '12.0', '1.50', '4.00', '5.00', '841']);
     expect(reportPhases([{ ...training, phases: null }])).toEqual([]);
   });
 
