@@ -7,8 +7,8 @@ import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { Worker as Thread } from 'node:worker_threads';
 import { messageOf } from '../base/index.ts';
+import { canReachMemory } from '../memory/index.ts';
 import { CallBoard, HELPERS_MAX } from './call-board.ts';
-import { canReachMemory } from './raw-memory.ts';
 
 /** At 28 bytes moved for each parameter, so many threads of AdamW ask for what two channels of memory give. */
 const USEFUL_MAX = 8;

@@ -2,5 +2,4 @@ export { type AdamwMoment, type AdamwScalars, adamwScalars, powerOf } from './ad
 export { BLOCK_FLOATS, combineDigests, globalNorm, numBlocks } from './blocks.ts';
 export { HOST_THREADS_MAX, HostThreads, usefulHostThreads } from './host-threads.ts';
 export { type AdamwVectors, createKernels, type Kernels } from './kernels.ts';
-export { addressOf, canReachMemory } from './raw-memory.ts';
 export type { RangeValues, SumLeaf, SumMeasures, SumTree } from './sum-tree.ts';

@@ -5,10 +5,10 @@
  */
 import type { RandomKey } from '../base/index.ts';
 import type { GradientPrecision } from '../config/index.ts';
+import { partOf, type RawValues, storeAt } from '../memory/index.ts';
 import type { AdamwScalars } from './adamw-scalars.ts';
 import { BLOCK_FLOATS, numBlocks } from './blocks.ts';
 import type { AdamwVectors } from './kernels.ts';
-import { partOf, type RawValues, storeAt } from './raw-memory.ts';
 import type { SumTree } from './sum-tree.ts';
 import type { WasmKernels } from './wasm-kernels.ts';
 

@@ -4,11 +4,11 @@
  */
 import { assert, type RandomKey } from '../base/index.ts';
 import type { GradientPrecision } from '../config/index.ts';
+import { partOf, type RawValues, rawOf } from '../memory/index.ts';
 import type { AdamwScalars } from './adamw-scalars.ts';
 import { type CallBoard, PART_FLOATS } from './call-board.ts';
 import { doPart, type KernelWork, type RawTree } from './kernel-call.ts';
 import type { AdamwVectors, Kernels } from './kernels.ts';
-import { partOf, type RawValues, rawOf } from './raw-memory.ts';
 import { lengthOf, type RangeValues, type SumMeasures, type SumTree } from './sum-tree.ts';
 import { assertOperands, assertRoom, BlockMeasures, type WasmKernels } from './wasm-kernels.ts';
 

@@ -6,10 +6,10 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { assert, LockstepError, philoxBase, type RandomKey } from '../base/index.ts';
 import type { GradientPrecision } from '../config/index.ts';
+import { addressOf, copyMemory, type RawValues } from '../memory/index.ts';
 import type { AdamwScalars } from './adamw-scalars.ts';
 import { BLOCK_FLOATS, numBlocks } from './blocks.ts';
 import type { AdamwVectors, Kernels } from './kernels.ts';
-import { addressOf, copyMemory, type RawValues } from './raw-memory.ts';
 import { lengthOf, type RangeValues, type SumMeasures, type SumTree } from './sum-tree.ts';
 
 /** Staged at a time of each operand: 64 KiB, so that all four of AdamW stay in the second-level cache. */

@@ -11,8 +11,8 @@ import { randomUUID } from 'node:crypto';
 import { closeSync, fstatSync, openSync, readFileSync, readlinkSync, statfsSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { messageOf } from '../base/index.ts';
+import { canMap, map, mapPrivate, reserve, unmap, viewOf } from '../memory/index.ts';
 import type { MemberAddress, MemoryAddress } from '../protocol/index.ts';
-import { canMap, map, mapPrivate, reserve, unmap, viewOf } from './memory-map.ts';
 
 const FOLDER = '/dev/shm';
 /** Of tmpfs: statfs(2). */

@@ -7,7 +7,7 @@ import { loadEngine, probeEngine } from '../../src/engine/index.ts';
 import type { Attribute, Binding, Values } from '../../src/engine/tensorflow/binding.ts';
 import { RULES } from '../../src/engine/tensorflow/op-shapes.ts';
 import { RecordingBinding } from '../../src/engine/tensorflow/recording.ts';
-import { mapPrivate, viewOf } from '../../src/net/memory-map.ts';
+import { mapPrivate, viewOf } from '../../src/memory/index.ts';
 
 /** Graphs are fused and folded before they run, so a value may be rounded otherwise. */
 const TOLERANCE = 1e-6;

@@ -11,9 +11,9 @@
  * lives until that has run.
  */
 import { assert } from '../../base/index.ts';
+import { isAligned } from '../../memory/index.ts';
 import type { Attribute, Binding, TensorMetadata, Values } from './binding.ts';
 import { GraphSessions } from './graph-sessions.ts';
-import { isAligned } from './libc.ts';
 import { type Operand, RULES } from './op-shapes.ts';
 
 /** Values of so few elements are looked at for the shapes they give. */

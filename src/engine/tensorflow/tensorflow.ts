@@ -9,12 +9,12 @@
 import { createRequire } from 'node:module';
 import type * as tfjs from '@tensorflow/tfjs';
 import { LockstepError, messageOf } from '../../base/index.ts';
+import { keepFreedMemory } from '../../memory/index.ts';
 import { ON_THE_CPU } from '../cpu.ts';
 import type { DeviceTrouble, Engine, EngineOptions, LoadedBackend } from '../engine.ts';
 import { nvidiaCards } from '../nvidia.ts';
 import type { Binding } from './binding.ts';
 import { registerTensorflowKernels } from './kernels.ts';
-import { keepFreedMemory } from './libc.ts';
 import { recordOperations } from './recording.ts';
 
 const require = createRequire(import.meta.url);

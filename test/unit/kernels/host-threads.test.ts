@@ -21,8 +21,8 @@ import {
   usefulHostThreads,
 } from '../../../src/kernels/index.ts';
 import { doPart, type KernelCall } from '../../../src/kernels/kernel-call.ts';
-import { rawOf } from '../../../src/kernels/raw-memory.ts';
 import { createWasmKernels } from '../../../src/kernels/wasm-kernels.ts';
+import { rawOf } from '../../../src/memory/index.ts';
 import { emptyFloats, firstDifference, randomFloats } from '../../support/floats.ts';
 import { BUILT } from '../../support/in-process.ts';
 

@@ -1,10 +1,10 @@
 /**
- * Memory by its address, through koffi: how one thread of a process reaches vectors that another holds, be
+ * Memory by its address: how one thread of a process reaches vectors that another holds, be
  * they mapped, in a SharedArrayBuffer or in a frame from a socket. An address is good in all threads, for as
  * long as its holder keeps the array; whoever tells it to others waits for them meanwhile.
  */
-import { createRequire } from 'node:module';
 import { assert } from '../base/index.ts';
+import { cLibrary } from './c-library.ts';
 
 /** Numbers at an address; named as those of a typed array, whose place it can take. */
 export interface RawValues {
@@ -25,21 +25,19 @@ interface MemoryCalls {
 
 let loaded: MemoryCalls | null | undefined;
 
-/** Null where koffi has no build for this system. Loaded when first needed. */
+/** Null where the C library cannot be called. */
 function load(): MemoryCalls | null {
   if (loaded === undefined) {
-    try {
-      const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi');
-      const self = koffi.load(null);
-      // One function under three prototypes, those of the interface; an integer as wide as a pointer stands for one.
-      loaded = {
-        locate: self.func('uintptr_t memcpy(const void *to, const void *from, size_t bytes)'),
-        copy: self.func('void memcpy(uintptr_t to, uintptr_t from, size_t bytes)'),
-        store: self.func('void memcpy(uintptr_t to, const void *from, size_t bytes)'),
-      } as MemoryCalls;
-    } catch {
-      loaded = null;
-    }
+    const library = cLibrary();
+    // One function under three prototypes, those of the interface; an integer as wide as a pointer stands for one.
+    loaded =
+      library === null
+        ? null
+        : ({
+            locate: library.func('uintptr_t memcpy(const void *to, const void *from, size_t bytes)'),
+            copy: library.func('void memcpy(uintptr_t to, uintptr_t from, size_t bytes)'),
+            store: library.func('void memcpy(uintptr_t to, const void *from, size_t bytes)'),
+          } as MemoryCalls);
   }
   return loaded;
 }
@@ -59,6 +57,11 @@ function calls(): MemoryCalls {
 export function addressOf(values: NumberArray): number {
   // memcpy returns where it was asked to copy to.
   return calls().locate(values, values, 0);
+}
+
+/** Whether `values` begin at a multiple of `bytes`; false where that cannot be told. */
+export function isAligned(values: NumberArray, bytes: number): boolean {
+  return canReachMemory() && addressOf(values) % bytes === 0;
 }
 
 export function rawOf(values: NumberArray): RawValues {

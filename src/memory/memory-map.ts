@@ -1,12 +1,13 @@
 /**
- * Maps files and memory into this process: mmap(2), which Node has no interface for, through koffi. Pages
+ * Maps files and memory into this process: mmap(2), which Node has no interface for. Pages
  * of a file on tmpfs are memory that all who map them share. Unlike a SharedArrayBuffer's, bytes mapped are
  * copied by plain memmove and begin at a page, which makes kernels that stream over them a quarter faster.
  *
  * An address outlives garbage collection and threads; reading one after `unmap` ends the process.
  */
-import { createRequire } from 'node:module';
 import { getSystemErrorName } from 'node:util';
+import { assert } from '../base/index.ts';
+import { cLibrary } from './c-library.ts';
 
 /** As Linux defines them. */
 const PROT_READ = 1;
@@ -32,20 +33,19 @@ interface SystemCalls {
 
 let loaded: SystemCalls | null = null;
 
-/** Throws where koffi has no build for this system. Loaded when first needed: not every process maps anything. */
+/** Throws where the C library cannot be called. */
 function calls(): SystemCalls {
   if (loaded === null) {
-    const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi');
-    const self = koffi.load(null);
-    const { view } = koffi;
-    // The prototypes below are those of the interface above.
+    const library = cLibrary();
+    assert(library !== null, 'whoever maps memory asks first whether that can be');
+    // The prototypes are those of the interface.
     loaded = {
-      view,
-      mmap: self.func(
+      mmap: library.func(
         'void *mmap(void *address, size_t bytes, int protection, int flags, int fd, int64_t at)',
       ),
-      munmap: self.func('int munmap(void *address, size_t bytes)'),
-      posix_fallocate: self.func('int posix_fallocate(int fd, int64_t at, int64_t bytes)'),
+      munmap: library.func('int munmap(void *address, size_t bytes)'),
+      posix_fallocate: library.func('int posix_fallocate(int fd, int64_t at, int64_t bytes)'),
+      view: library.view,
     } as SystemCalls;
   }
   return loaded;
@@ -53,11 +53,7 @@ function calls(): SystemCalls {
 
 /** Whether files can be mapped on this system. */
 export function canMap(): boolean {
-  try {
-    return process.platform === 'linux' && calls() !== null;
-  } catch {
-    return false;
-  }
+  return process.platform === 'linux' && cLibrary() !== null;
 }
 
 /** Maps bytes of an open file, from a multiple of the page size on; the file must be at least so long. Throws. */
