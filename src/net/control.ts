@@ -10,10 +10,11 @@
  * the link is given up and begun anew, since every later message may rest on a lost one.
  */
 
-import * as zmq from 'zeromq';
+import type * as zmq from 'zeromq';
 import { z } from 'zod';
 import { LockstepError, messageOf, systemCodeOf } from '../base/index.ts';
 import { BODY_BYTES_MAX, type FrameKey, open, seal } from '../protocol/index.ts';
+import { loadZeromq } from './zeromq.ts';
 
 /** Messages that may wait for one socket; beyond it the process is broken, not slow. */
 const OUTBOX_MAX = 100_000;
@@ -63,7 +64,8 @@ export class ControlServer<Message extends Incoming> {
     heartbeatLimitMs: number,
     handlers: ControlServerHandlers<Message>,
   ): Promise<ControlServer<Message>> {
-    const socket = new zmq.Router({
+    const { Router } = loadZeromq();
+    const socket = new Router({
       mandatory: true,
       sendTimeout: 0,
       linger: 0,
@@ -166,7 +168,8 @@ export class ControlClient<Message extends Incoming> {
     handlers: ControlClientHandlers<Message>,
   ) {
     this.#key = key;
-    this.#socket = new zmq.Dealer({
+    const { Dealer } = loadZeromq();
+    this.#socket = new Dealer({
       routingId: incarnation,
       linger: 0,
       maxMessageSize: BODY_BYTES_MAX,

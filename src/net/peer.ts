@@ -7,7 +7,7 @@
  * section 4). A payload therefore must not change until every receiver has voted on the attempt it
  * belongs to; frames of an aborted attempt may arrive torn, and are dropped as stale.
  */
-import * as zmq from 'zeromq';
+import type * as zmq from 'zeromq';
 import { LockstepError, messageOf } from '../base/index.ts';
 import {
   type FrameKey,
@@ -18,6 +18,7 @@ import {
   seal,
 } from '../protocol/index.ts';
 import { bindOrExplain } from './control.ts';
+import { loadZeromq } from './zeromq.ts';
 
 /** Frames zeromq may hold per peer and side: enough to keep the wire busy, few enough for memory. */
 const FRAMES_IN_FLIGHT = 4;
@@ -43,7 +44,8 @@ export class PeerReceiver {
   #receivedBytes = 0;
 
   static async bind(address: string, key: FrameKey): Promise<PeerReceiver> {
-    const socket = new zmq.Pull({
+    const { Pull } = loadZeromq();
+    const socket = new Pull({
       linger: 0,
       receiveHighWaterMark: FRAMES_IN_FLIGHT,
       maxMessageSize: FRAME_BYTES_MAX,
@@ -104,7 +106,8 @@ export class PeerSender {
   constructor(endpoint: string, key: FrameKey, onFailure: (reason: string) => void) {
     this.#key = key;
     this.#onFailure = onFailure;
-    this.#socket = new zmq.Push({ linger: 0, sendHighWaterMark: FRAMES_IN_FLIGHT });
+    const { Push } = loadZeromq();
+    this.#socket = new Push({ linger: 0, sendHighWaterMark: FRAMES_IN_FLIGHT });
     try {
       this.#socket.connect(endpoint);
     } catch (error) {

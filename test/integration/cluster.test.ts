@@ -47,6 +47,11 @@ afterAll(async () => {
   remove();
 });
 
+/**
+ * Milliseconds added to each micro-batch of a worker: its run must not be over before what is to happen to it has
+ * happened, nor one worker have done all before another is there, however late a loaded machine is.
+ */
+const UNHURRIED = 300;
 const settings = ['--preset', 'tiny', '--steps', String(STEPS), '--set', 'checkpoint.every=5'];
 
 interface Cluster {
@@ -85,9 +90,9 @@ function startWorker(
  * Two workers as if on another host: in a user namespace of their own, from which no memory outside can be reached.
  * Returns what ends them if they have not ended by themselves.
  */
-function startOtherHost({ endpoint }: Cluster, name: string, throttle: number): () => void {
+function startOtherHost({ endpoint }: Cluster, name: string): () => void {
   const both = '"$@" --name "$0-1" & "$@" --name "$0-2" & wait';
-  const flags = ['--coordinator', endpoint, '--data', data, '--throttle', String(throttle)];
+  const flags = ['--coordinator', endpoint, '--data', data, '--throttle', String(UNHURRIED)];
   const worker = [process.execPath, MAIN, 'worker', ...flags];
   const host = spawn('unshare', ['--user', '--map-root-user', 'sh', '-c', both, name, ...worker], {
     stdio: 'ignore',
@@ -130,7 +135,7 @@ describe('a cluster', () => {
     timeout: LIMIT_MS,
   }, async () => {
     const cluster = await startCoordinator('late', ...settings);
-    const first = startWorker(cluster, { name: 'first' });
+    const first = startWorker(cluster, { name: 'first', throttle: UNHURRIED });
     await cluster.coordinator.untilLogged(isCommit(2));
     const second = startWorker(cluster, { name: 'second' });
     const entered = await cluster.coordinator.untilLogged(
@@ -158,10 +163,8 @@ describe('a cluster', () => {
     },
     async () => {
       const cluster = await startCoordinator('hosts', ...settings, '--min-workers', '4');
-      // All are equally slow: else those who are quick at the start may leave a late one nothing to do.
-      const throttle = 300;
-      const here = ['here-1', 'here-2'].map((name) => startWorker(cluster, { name, throttle }));
-      const endOther = startOtherHost(cluster, 'there', throttle);
+      const here = ['here-1', 'here-2'].map((name) => startWorker(cluster, { name, throttle: UNHURRIED }));
+      const endOther = startOtherHost(cluster, 'there');
       try {
         const joined = await cluster.coordinator.untilLogged(
           (line) => line.event === 'workerJoined' && line.worker === 'there-2',
@@ -214,7 +217,7 @@ describe('a cluster', () => {
     timeout: LIMIT_MS,
   }, async () => {
     const cluster = await startCoordinator('orphaned', ...settings);
-    const first = startWorker(cluster, { name: 'first' });
+    const first = startWorker(cluster, { name: 'first', throttle: UNHURRIED });
     await cluster.coordinator.untilLogged((line) => line.event === 'checkpointStored' && line.step === 5);
     await cluster.coordinator.untilLogged(isCommit(7));
     first.kill('SIGKILL');
@@ -232,8 +235,7 @@ describe('a cluster', () => {
   it('goes on without a worker that is heard but hears nothing', { timeout: LIMIT_MS }, async () => {
     const cluster = await startCoordinator('deaf', ...settings, '--min-workers', '2');
     const proxy = await LinkProxy.listen(Number(new URL(cluster.endpoint).port));
-    // Slow enough for the other one to be back before it has done all there is to do.
-    const near = startWorker(cluster, { name: 'near', throttle: 200 });
+    const near = startWorker(cluster, { name: 'near', throttle: UNHURRIED });
     const deaf = startWorker({ ...cluster, endpoint: `tcp://127.0.0.1:${proxy.port}` }, { name: 'deaf' });
     try {
       await cluster.coordinator.untilLogged(isCommit(3));
@@ -262,7 +264,7 @@ describe('a cluster', () => {
     const url = `redis://127.0.0.1:${port}`;
     let server = await startRedis(port);
     const cluster = await startCoordinatorOn(url, 'queueless', ...settings, '--min-workers', '2');
-    const workers = [startWorker(cluster), startWorker(cluster)];
+    const workers = [0, 1].map(() => startWorker(cluster, { throttle: UNHURRIED }));
     await cluster.coordinator.untilLogged(isCommit(3));
     server.kill('SIGKILL');
     await cluster.coordinator.untilLogged((line) => line.event === 'queueTrouble');
@@ -282,7 +284,7 @@ describe('a cluster', () => {
   }, async () => {
     const port = String(await freePort());
     const first = await startCoordinator('headless', ...settings, '--port', port, '--min-workers', '2');
-    const workers = [startWorker(first), startWorker(first)];
+    const workers = [0, 1].map(() => startWorker(first, { throttle: UNHURRIED }));
     await first.coordinator.untilLogged((line) => line.event === 'checkpointStored' && line.step === 5);
     await first.coordinator.untilLogged(isCommit(7));
     first.coordinator.kill('SIGKILL');

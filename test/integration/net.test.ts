@@ -29,7 +29,7 @@ import { Recorder } from '../support/waiting.ts';
 
 const KEY = deriveKey('token', 'frame');
 const HEARTBEAT_LIMIT_MS = 500;
-const CHILD = join(import.meta.dirname, '..', 'support', 'children', 'control-client.mjs');
+const CHILDREN = join(import.meta.dirname, '..', 'support', 'children');
 const closing: (() => unknown)[] = [];
 
 afterEach(async () => {
@@ -317,9 +317,13 @@ describe('the control link', () => {
 describe('a killed process', () => {
   test('is noticed, and the sends after it tell whose connection it was', async () => {
     const { server, messages, disconnects, unreachable } = await startServer();
-    const child = spawn(process.execPath, [CHILD, BUILT, server.endpoint, 'token', 'victim'], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
+    const child = spawn(
+      process.execPath,
+      [join(CHILDREN, 'control-client.mjs'), BUILT, server.endpoint, 'token', 'victim'],
+      {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      },
+    );
     expect(await messages.next(30_000)).toMatchObject({ incarnation: 'victim' });
     server.send('victim', stop('hello'));
     await once(child.stdout, 'data');
@@ -333,9 +337,13 @@ describe('a killed process', () => {
 
   test('that is only stopped is noticed too', async () => {
     const { server, messages, disconnects } = await startServer();
-    const child = spawn(process.execPath, [CHILD, BUILT, server.endpoint, 'token', 'sleeper'], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
+    const child = spawn(
+      process.execPath,
+      [join(CHILDREN, 'control-client.mjs'), BUILT, server.endpoint, 'token', 'sleeper'],
+      {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      },
+    );
     closing.push(() => child.kill('SIGKILL'));
     await messages.next(30_000);
     child.kill('SIGSTOP');
@@ -398,6 +406,22 @@ describe('the gradient link', () => {
       expect(received).toMatchObject({ offset: index, length: pieces[index]!.length });
       expect(payload!.equals(new Uint8Array(pieces[index]!.buffer))).toBe(true);
     }
+  });
+
+  test('a thread may end with frames under way, and its process goes on', { timeout: 60_000 }, async () => {
+    const { receiver } = await startReceiver();
+    const [child, threads] = [join(CHILDREN, 'ending-threads.mjs'), '30'];
+    const frame = JSON.stringify(header(16_384));
+    const sending = spawn(process.execPath, [child, BUILT, receiver.endpoint, frame, threads], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    const said = new Recorder<string>();
+    for (const stream of [sending.stdout, sending.stderr]) {
+      stream.on('data', (chunk: Buffer) => said.record(chunk.toString()));
+    }
+    const [code, signal] = (await once(sending, 'exit')) as [number | null, string | null];
+    expect({ code, signal }, said.all.join('')).toEqual({ code: 0, signal: null });
+    expect(said.all.join('')).toBe('all have ended\n');
   });
 
   test('counts the bytes that travel, at both ends', async () => {

@@ -45,6 +45,15 @@ const FRESH = [
   'checkpoint.every=4',
 ];
 
+/**
+ * So many workers, each slow: a run must not be over before what is to happen to it has happened, nor some have done
+ * all before another is there, however late a loaded machine is.
+ */
+function unhurried(workers: number): string[] {
+  const throttles = Array.from({ length: workers }, (_, index) => `${index}:200`);
+  return ['--workers', String(workers), '--throttle-worker', ...throttles];
+}
+
 async function expectSameBits(name: string): Promise<void> {
   expect(await digestOf(join(dir, name))).toBe(undisturbed);
   expect(committedSteps(join(dir, name))).toEqual(ALL_STEPS);
@@ -66,10 +75,7 @@ describe('the same weights to the bit', () => {
 
   it.each([2, 4])('with %i workers', { timeout: LIMIT_MS }, async (workers) => {
     const name = `${workers}-workers`;
-    // All are equally slow: else those who are quick at the start may leave a late one nothing to do.
-    const slow = Array.from({ length: workers }, (_, index) => ['--throttle-worker', `${index}:200`]).flat();
-    const args = trainArgs(name, ...FRESH, '--workers', String(workers), ...slow);
-    const { code, stderr } = await run(args);
+    const { code, stderr } = await run(trainArgs(name, ...FRESH, ...unhurried(workers)));
     expect(code, stderr).toBe(0);
     await expectSameBits(name);
     expect(new Set(slotOwners(join(dir, name))).size, 'every worker computed something').toBe(workers);
@@ -133,7 +139,7 @@ describe('the same weights to the bit', () => {
   });
 
   it('when one of three workers is killed in the middle of a step', { timeout: LIMIT_MS }, async () => {
-    const training = start(trainArgs('killed', ...FRESH, '--workers', '3'));
+    const training = start(trainArgs('killed', ...FRESH, ...unhurried(3)));
     const joined = await training.untilLogged(
       (line) => line.event === 'workerJoined' && line.worker === 'worker-1',
     );
@@ -148,7 +154,7 @@ describe('the same weights to the bit', () => {
 
   it('when a worker is frozen until it is declared lost, and wakes up', { timeout: LIMIT_MS }, async () => {
     const training = start(
-      trainArgs('frozen', ...FRESH, '--workers', '2', '--set', 'network.heartbeatLimitMs=1000'),
+      trainArgs('frozen', ...FRESH, ...unhurried(2), '--set', 'network.heartbeatLimitMs=1000'),
     );
     const joined = await training.untilLogged(
       (line) => line.event === 'workerJoined' && line.worker === 'worker-1',
@@ -163,7 +169,7 @@ describe('the same weights to the bit', () => {
   });
 
   it('when it is stopped with a signal and resumed with other workers', { timeout: LIMIT_MS }, async () => {
-    const training = start(trainArgs('stopped', ...FRESH, '--workers', '2'));
+    const training = start(trainArgs('stopped', ...FRESH, ...unhurried(2)));
     await training.untilLogged(isCommit(3));
     training.kill('SIGINT');
     const first = await training.finished;
@@ -177,7 +183,7 @@ describe('the same weights to the bit', () => {
   it('when everything is killed after the checkpoint of step 4 and resumed', {
     timeout: LIMIT_MS,
   }, async () => {
-    const training = start(trainArgs('crashed', ...FRESH, '--workers', '2'));
+    const training = start(trainArgs('crashed', ...FRESH, ...unhurried(2)));
     await training.untilLogged((line) => line.event === 'checkpointStored' && line.step === 4);
     await training.untilLogged(isCommit(6));
     training.kill('SIGKILL');

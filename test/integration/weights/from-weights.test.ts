@@ -70,7 +70,9 @@ describe('weights that leave and come back', { timeout: LIMIT_MS }, () => {
     expect(opened).toMatchObject({ config: { start: { weightsSha256: sha256 }, model: { dropout: 0.2 } } });
     expect(checkpointed).toMatchObject({ kind: 'checkpointed', step: 0, weightsSha256: sha256 });
 
-    const training = start(trainArgs('two', ...SETTINGS, '--from', at('origin'), '--workers', '2'));
+    // Slow workers: the run must not be over before it is killed.
+    const workers = ['--workers', '2', '--throttle-worker', '0:200', '1:200'];
+    const training = start(trainArgs('two', ...SETTINGS, '--from', at('origin'), ...workers));
     await training.untilLogged(isCommit(1));
     training.kill('SIGKILL');
     await training.finished;
