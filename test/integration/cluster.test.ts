@@ -134,7 +134,8 @@ describe('a cluster', () => {
   it('takes a worker that comes late and lets one go, with the same weights', {
     timeout: LIMIT_MS,
   }, async () => {
-    const cluster = await startCoordinator('late', ...settings);
+    // Nobody is to be lost, however long a loaded machine keeps one from saying that it lives.
+    const cluster = await startCoordinator('late', ...settings, '--set', 'network.heartbeatLimitMs=20000');
     const first = startWorker(cluster, { name: 'first', throttle: UNHURRIED });
     await cluster.coordinator.untilLogged(isCommit(2));
     const second = startWorker(cluster, { name: 'second' });
