@@ -121,7 +121,8 @@ export class CommThread {
   readonly #clock = new SteadyClock(this.#deadlines.heartbeatIntervalMs, performance.now());
   readonly #times = new StepTimes();
   #engineBytes: number | null = null;
-  #closed = false;
+  /** Gives up transfers of the state that are under way: this thread lives as long as one does. */
+  readonly #closing = new AbortController();
 
   static async start(options: CommOptions, ports: CommPorts): Promise<CommThread> {
     const key = deriveKey(options.token, 'frame');
@@ -235,7 +236,7 @@ export class CommThread {
   /** Idempotent. */
   async close(): Promise<void> {
     if (this.#closed) return;
-    this.#closed = true;
+    this.#closing.abort();
     if (this.#timer !== null) clearInterval(this.#timer);
     this.#refusals.tell();
     // Whatever the compute thread still works on is for nobody.
@@ -243,6 +244,10 @@ export class CommThread {
     this.#links.close();
     this.#control.close();
     await this.#membership?.consumer.close();
+  }
+
+  get #closed(): boolean {
+    return this.#closing.signal.aborted;
   }
 
   #post(event: LifecycleEvent): void {
@@ -435,7 +440,7 @@ export class CommThread {
     }
     this.#toCompute({ type: 'forget' });
     try {
-      await downloadState(this.#member().transfer, step, this.#shared().state);
+      await downloadState(this.#member().transfer, step, this.#shared().state, this.#closing.signal);
       this.#toCompute({ type: 'load', step });
     } catch (error) {
       this.#post({ type: 'stateFailed', reason: messageOf(error) });
@@ -492,7 +497,7 @@ export class CommThread {
     this.#run(async () => {
       try {
         const snapshot = await takeSnapshot(state, order).finally(() => this.#copied());
-        await uploadSnapshot(this.#member().transfer, snapshot);
+        await uploadSnapshot(this.#member().transfer, snapshot, this.#closing.signal);
         this.#post({ type: 'uploaded', order, parametersDigest });
       } catch (error) {
         this.#post({ type: 'uploadFailed', order, reason: messageOf(error) });

@@ -36,8 +36,12 @@ export async function takeSnapshot(state: Pick<SharedState, Section>, order: Upl
   return { order, sections };
 }
 
-/** Throws COORDINATOR_LOST with the coordinator's own words when it does not take a piece. */
-export async function uploadSnapshot(target: TransferTarget, snapshot: Snapshot): Promise<void> {
+/** Throws COORDINATOR_LOST with the coordinator's own words when it does not take a piece, or when `signal` aborts. */
+export async function uploadSnapshot(
+  target: TransferTarget,
+  snapshot: Snapshot,
+  signal: AbortSignal,
+): Promise<void> {
   for (const [index, section] of SECTIONS.entries()) {
     const values = snapshot.sections[index]!;
     for (let first = 0; first < values.length; first += PIECE_FLOATS) {
@@ -46,6 +50,7 @@ export async function uploadSnapshot(target: TransferTarget, snapshot: Snapshot)
       const { step, attempt, offset } = snapshot.order;
       await requestState(target, `${step}/${section}?attempt=${attempt}&offset=${offset + first}`, {
         method: 'PUT',
+        signal,
         body,
         headers: { 'content-type': 'application/octet-stream', [CRC_HEADER]: String(crc32c(body)) },
       });
@@ -53,14 +58,19 @@ export async function uploadSnapshot(target: TransferTarget, snapshot: Snapshot)
   }
 }
 
-/** Fills the whole state from the coordinator's checkpoint of `step`. Throws COORDINATOR_LOST. */
-export async function downloadState(target: TransferTarget, step: number, state: SharedState): Promise<void> {
+/** Fills the whole state from the coordinator's checkpoint of `step`. Throws COORDINATOR_LOST, also when `signal` aborts. */
+export async function downloadState(
+  target: TransferTarget,
+  step: number,
+  state: SharedState,
+  signal: AbortSignal,
+): Promise<void> {
   for (const section of SECTIONS) {
     const values = state[section];
     for (let first = 0; first < values.length; first += PIECE_FLOATS) {
       const length = Math.min(PIECE_FLOATS, values.length - first);
       const path = `${step}/${section}?offset=${first}&length=${length}`;
-      const response = await requestState(target, path, { method: 'GET' });
+      const response = await requestState(target, path, { method: 'GET', signal });
       const bytes = Buffer.from(await response.arrayBuffer());
       if (bytes.length !== length * 4 || response.headers.get(CRC_HEADER) !== String(crc32c(bytes))) {
         throw new LockstepError(
