@@ -41,7 +41,7 @@ import { downloadState, takeSnapshot, uploadSnapshot } from './state-transfer.ts
 import { StepTimes } from './step-times.ts';
 import type { FromCompute, Lent, SharedFragment, SharedState, ToCompute } from './thread-messages.ts';
 
-/** Until the coordinator's configuration is known; only for the first greeting. */
+/** Until the coordinator's configuration is known. */
 const FIRST_HEARTBEAT_LIMIT_MS = 2000;
 const HELLO_INTERVAL_MS = 500;
 
@@ -67,6 +67,8 @@ export interface CommOptions {
   readonly formerly: string | null;
   /** The reduced gradient that the comm thread before this one left in its place. */
   readonly pending: HeldState['pending'];
+  /** How long the coordinator's first answer may take, as the incarnation before knew it; null for the first one. */
+  readonly coordinatorLimitMs: number | null;
 }
 
 export interface CommPorts {
@@ -152,7 +154,7 @@ export class CommThread {
     this.#refusals = refusals;
     this.#state = initialLifecycle({
       incarnation: this.#incarnation,
-      coordinatorLimitMs: this.#deadlines.connectLimitMs,
+      coordinatorLimitMs: options.coordinatorLimitMs ?? this.#deadlines.connectLimitMs,
       helloIntervalMs: HELLO_INTERVAL_MS,
       backlogMax: 0,
     });

@@ -185,6 +185,8 @@ export type Ending =
       readonly name: string | null;
       /** The reduced gradient that lies in its place, if this worker has voted for it. */
       readonly pending: HeldState['pending'];
+      /** How long it would have waited for the coordinator: whoever comes back knows the run, and waits as long. */
+      readonly coordinatorLimitMs: number;
     }
   | { readonly kind: 'failed'; readonly code: ErrorCode | 'UNEXPECTED'; readonly reason: string };
 

@@ -31,7 +31,8 @@ export function end(turn: Turn, ending: Ending): void {
 
 /** This incarnation is over; the process comes back as another. */
 export function evicted({ state }: Turn, reason: string, pending: HeldState['pending']): Ending {
-  return { kind: 'evicted', reason, incarnation: state.settings.incarnation, name: state.worker, pending };
+  const { incarnation, coordinatorLimitMs } = state.settings;
+  return { kind: 'evicted', reason, incarnation, name: state.worker, pending, coordinatorLimitMs };
 }
 
 /** Speaks of the newest committed step unless told otherwise. */

@@ -11,7 +11,10 @@ import { ComputeThread, type DataPlace, type EngineChoice } from './compute.ts';
 import type { Ending } from './lifecycle-state.ts';
 import type { FromCompute, ToCompute } from './thread-messages.ts';
 
-export interface WorkerOptions extends Omit<CommOptions, 'memory' | 'helpers' | 'formerly' | 'pending'> {
+type Identity = Pick<CommOptions, 'name' | 'formerly' | 'pending' | 'coordinatorLimitMs'>;
+
+export interface WorkerOptions
+  extends Omit<CommOptions, 'memory' | 'helpers' | Exclude<keyof Identity, 'name'>> {
   readonly data: DataPlace;
   readonly engine: EngineChoice;
   /** Waits so long after each micro-batch, to play a slow device; 0 for none. */
@@ -67,10 +70,11 @@ export function startWorker(options: WorkerOptions): RunningWorker {
   });
 
   const run = async (): Promise<WorkerOutcome> => {
-    let identity: Pick<CommOptions, 'name' | 'formerly' | 'pending'> = {
+    let identity: Identity = {
       name: options.name,
       formerly: null,
       pending: null,
+      coordinatorLimitMs: null,
     };
     try {
       for (;;) {
@@ -82,8 +86,8 @@ export function startWorker(options: WorkerOptions): RunningWorker {
         if (ending.kind !== 'evicted') return ending;
         if (isAskedToLeave) return { kind: 'stopped', reason: ending.reason };
         logger.warn('comingBack', { reason: ending.reason });
-        const { name, incarnation, pending } = ending;
-        identity = { name, formerly: incarnation, pending };
+        const { name, incarnation, pending, coordinatorLimitMs } = ending;
+        identity = { name, formerly: incarnation, pending, coordinatorLimitMs };
       }
     } finally {
       compute.close();

@@ -100,13 +100,27 @@ describe('ending', () => {
   });
 
   const evicted = (reason: unknown, pending: unknown = null) => [
-    { type: 'end', ending: { kind: 'evicted', reason, incarnation: 'me', name: 'worker-0', pending } },
+    {
+      type: 'end',
+      ending: {
+        ...{ kind: 'evicted', reason, incarnation: 'me', name: 'worker-0', pending },
+        coordinatorLimitMs: 10_000,
+      },
+    },
   ];
 
   test('when it is evicted: it may come back as new, and knows who it was', () => {
     expect(entered().told({ type: 'evicted', reason: 'no part any more' })).toEqual(
       evicted('no part any more'),
     );
+  });
+
+  test('by eviction tells how long the run lets it wait for the coordinator, which may be gone by then', () => {
+    const script = entered();
+    script.event({ type: 'configured', coordinatorLimitMs: 60_000 });
+    expect(script.told({ type: 'evicted', reason: 'x' })).toMatchObject([
+      { ending: { kind: 'evicted', coordinatorLimitMs: 60_000 } },
+    ]);
   });
 
   test('when messages were lost on the way: every later one may rest on them', () => {
