@@ -1,12 +1,10 @@
 /** `lockstep coordinator`: the coordinator alone, for workers on this host or others. */
 import { hostname } from 'node:os';
 import type { Command } from 'commander';
-import { deadlinesFrom } from '../config/index.ts';
 import { ServedDataset } from '../data/index.ts';
-import { checkRedis } from '../queue/index.ts';
 import { addRunFlags, atLeastOne, port, type RunFlags } from './flags.ts';
 import { addDashboardFlags, type DashboardFlags, RunObserver } from './observe.ts';
-import { openPlannedRun, planRun } from './open-run.ts';
+import { openPlannedRun, planRun, reachRedis } from './open-run.ts';
 import { runCommand, say } from './terminal.ts';
 import { tokenFromEnvironment } from './token.ts';
 import { exitCodeOf } from './train.ts';
@@ -43,7 +41,7 @@ export function addCoordinatorCommand(program: Command): void {
 async function coordinate(flags: CoordinatorFlags): Promise<number> {
   const token = tokenFromEnvironment();
   const plan = await planRun(flags);
-  await checkRedis(flags.redis, deadlinesFrom(plan.config.network.heartbeatLimitMs).connectLimitMs);
+  await reachRedis(flags.redis, plan);
   const run = await openPlannedRun(plan);
   const data = new ServedDataset(flags.data, run.datasetSha256, run.config.data);
   const observer = await RunObserver.open({ run, dataDir: flags.data, redisUrl: flags.redis, flags });

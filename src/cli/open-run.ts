@@ -1,9 +1,16 @@
 /** From flags to an open run: what `train` and `coordinator` have in common. */
-import { LockstepError } from '../base/index.ts';
-import { type EngineName, type RunConfig, readConfigFile, resolveConfig } from '../config/index.ts';
+import { LockstepError, messageOf } from '../base/index.ts';
+import {
+  deadlinesFrom,
+  type EngineName,
+  type RunConfig,
+  readConfigFile,
+  resolveConfig,
+} from '../config/index.ts';
 import { openRun, type RunFolder, savedConfig } from '../coordinator/index.ts';
 import { openDataset, settledDataConfig, tokenizerToJson } from '../data/index.ts';
 import { requirePrecision, settleEngine } from '../engine/index.ts';
+import { awaitRedis, checkRedis } from '../queue/index.ts';
 import { openWeights, type WeightsSource } from '../weights/index.ts';
 import { configTreeOf, type RunFlags } from './flags.ts';
 import { cutsText } from './prepare-pairs.ts';
@@ -45,6 +52,21 @@ export async function planRun(flags: RunFlags): Promise<PlannedRun> {
   } catch (error) {
     await source?.close();
     throw error;
+  }
+}
+
+/**
+ * Throws REDIS_UNAVAILABLE at once for a new run. One that goes on was reached before, and its workers wait for it: it
+ * waits for Redis as long as they do for it.
+ */
+export async function reachRedis(url: string, { resume, config }: PlannedRun): Promise<void> {
+  const { connectLimitMs, coordinatorLimitMs } = deadlinesFrom(config.network.heartbeatLimitMs);
+  try {
+    await checkRedis(url, connectLimitMs);
+  } catch (error) {
+    if (!resume) throw error;
+    warn(`${messageOf(error)}; tried again for ${coordinatorLimitMs / 1000} s`);
+    await awaitRedis(url, coordinatorLimitMs);
   }
 }
 

@@ -7,12 +7,12 @@ import { deadlinesFrom, type RunConfig } from '../config/index.ts';
 import type { Coordinator, Outcome, RunFolder } from '../coordinator/index.ts';
 import { ServedDataset } from '../data/index.ts';
 import { usefulHostThreads } from '../kernels/index.ts';
-import { checkRedis, type PrivateRedis, startPrivateRedis } from '../queue/index.ts';
+import { type PrivateRedis, startPrivateRedis } from '../queue/index.ts';
 import { type DevicesFlag, devicesFlag, devicesFor } from './devices.ts';
 import { addRunFlags, atLeastOne, hostThreads, type RunFlags, wholeNumber } from './flags.ts';
 import { type LocalProcess, startLocalWorker } from './local-workers.ts';
 import { addDashboardFlags, type DashboardFlags, RunObserver } from './observe.ts';
-import { openPlannedRun, planRun } from './open-run.ts';
+import { openPlannedRun, planRun, reachRedis } from './open-run.ts';
 import type { ProgressDisplay } from './progress.ts';
 import { isTerminal, runCommand, say } from './terminal.ts';
 import { lockstepVersion } from './version.ts';
@@ -61,7 +61,7 @@ export async function train(flags: TrainFlags): Promise<Outcome> {
   const throttles = parseThrottles(flags.throttleWorker ?? [], devices.length);
   let redis: PrivateRedis | null = null;
   if (flags.redis === undefined) redis = await startPrivateRedis();
-  else await checkRedis(flags.redis, deadlinesFrom(plan.config.network.heartbeatLimitMs).connectLimitMs);
+  else await reachRedis(flags.redis, plan);
   try {
     const run = await openPlannedRun(plan);
     return await trainWith(run, flags, redis?.url ?? flags.redis ?? '', devices, throttles);

@@ -1,11 +1,14 @@
 /**
  * Connecting to Redis: reach it, check that it is new enough, and say plainly what to do if not.
  */
+import { performance } from 'node:perf_hooks';
+import { setTimeout as delay } from 'node:timers/promises';
 import { LockstepError, messageOf } from '../base/index.ts';
 import { Redis } from './packages.ts';
 
 /** BullMQ's Lua scripts need commands of this version. */
 const REDIS_VERSION_MIN = '6.2.0';
+const RETRY_DELAY_MS = 200;
 
 /** Hides the password of a Redis URL for messages and logs. */
 export function redact(url: string): string {
@@ -55,6 +58,23 @@ export async function checkRedis(url: string, limitMs: number): Promise<{ versio
   } finally {
     clearTimeout(timer);
     redis.disconnect();
+  }
+}
+
+/**
+ * Likewise for a Redis that has served this run before: it may be starting again, or out of reach for a moment, and is
+ * tried again until `limitMs` are over or `signal` aborts.
+ */
+export async function awaitRedis(url: string, limitMs: number, signal?: AbortSignal): Promise<void> {
+  const giveUpMs = performance.now() + limitMs;
+  for (;;) {
+    try {
+      await checkRedis(url, Math.max(1, Math.round(giveUpMs - performance.now())));
+      return;
+    } catch (error) {
+      if (performance.now() + RETRY_DELAY_MS > giveUpMs || signal?.aborted === true) throw error;
+    }
+    await delay(RETRY_DELAY_MS);
   }
 }
 

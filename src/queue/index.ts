@@ -1,4 +1,4 @@
-export { checkRedis, redact } from './connection.ts';
+export { awaitRedis, checkRedis, redact } from './connection.ts';
 export { JobConsumer, JobProducer, type LeasedJob } from './job-queue.ts';
 export {
   endingWithParent,

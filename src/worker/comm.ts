@@ -19,7 +19,7 @@ import {
   type MemoryAddress,
   PROTOCOL_VERSION,
 } from '../protocol/index.ts';
-import { checkRedis, JobConsumer } from '../queue/index.ts';
+import { awaitRedis, JobConsumer } from '../queue/index.ts';
 import { rerouted, type TransferTarget } from './coordinator-http.ts';
 import { FragmentsAtHand } from './fragments-at-hand.ts';
 import { GradientLinks } from './gradient-links.ts';
@@ -384,7 +384,10 @@ export class CommThread {
     this.#post({ type: 'configured', coordinatorLimitMs: this.#deadlines.coordinatorLimitMs });
     const { redisVia, httpVia } = this.#options;
     const redisUrl = rerouted(welcome.redisUrl, redisVia);
-    await checkRedis(redisUrl, this.#deadlines.connectLimitMs);
+    // One that was in the run before could reach it then: if it cannot now, that may pass, as a coordinator's absence may.
+    const { connectLimitMs, coordinatorLimitMs } = this.#deadlines;
+    const limitMs = this.#options.formerly === null ? connectLimitMs : coordinatorLimitMs;
+    await awaitRedis(redisUrl, limitMs, this.#closing.signal);
     const consumer = await JobConsumer.open(
       redisUrl,
       welcome.queueName,

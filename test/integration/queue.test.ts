@@ -7,6 +7,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { deadlinesFrom } from '../../src/config/index.ts';
 import { type Job, jobId } from '../../src/protocol/index.ts';
 import {
+  awaitRedis,
   checkRedis,
   freePort,
   JobConsumer,
@@ -299,6 +300,33 @@ describe('checkRedis', () => {
     expect(redact('redis://:s3cret@host:1')).toBe('redis://***@host:1');
     expect(redact('redis://user:p@ss/w0rd@host:1/2')).toBe('redis://***@host:1/2');
     expect(redact('redis://host:6379')).toBe('redis://host:6379');
+  });
+});
+
+describe('awaitRedis', () => {
+  test('waits for a server that starts again', { timeout: 30_000 }, async () => {
+    const server = await RestartableRedis.start();
+    await server.kill();
+    let isThere = false;
+    const awaited = awaitRedis(server.url, 20_000).then(() => {
+      isThere = true;
+    });
+    // It has been refused once at least by then.
+    await expect(checkRedis(server.url, 500)).rejects.toMatchObject({ code: 'REDIS_UNAVAILABLE' });
+    expect(isThere).toBe(false);
+    await server.start();
+    await within('the server', awaited, 20_000);
+    await server.kill();
+  });
+
+  test('says what is wrong when its time is over, or when nobody waits any more', async () => {
+    const url = `redis://127.0.0.1:${await freePort()}`;
+    const refusal = { code: 'REDIS_UNAVAILABLE', message: expect.stringContaining('ECONNREFUSED') };
+    await expect(within('an answer', awaitRedis(url, 500))).rejects.toMatchObject(refusal);
+    const left = new AbortController();
+    const awaited = awaitRedis(url, 600_000, left.signal);
+    left.abort();
+    await expect(within('an answer', awaited)).rejects.toMatchObject(refusal);
   });
 });
 
