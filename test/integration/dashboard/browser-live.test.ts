@@ -319,7 +319,14 @@ describe.skipIf(!hasBrowser)('the dashboard of a run', () => {
     expect((await workerNamed('worker-1'))?.state).toBe('training');
     await row.getByRole('button', { name: 'Drain worker-1' }).click();
     await dialog.getByRole('button', { name: 'Drain' }).click();
-    await row.getByText('Left').waitFor(SOON);
+    // Whether it was asked at all, and what became of it, are two things.
+    await page.getByRole('status').filter({ hasText: 'worker-1' }).waitFor(SOON);
+    try {
+      await row.getByText('Left').waitFor(SOON);
+    } catch (cause) {
+      const { rows } = await ask<WorkersView>(train, 'api/workers');
+      throw new Error(`worker-1 has not left: ${JSON.stringify(rows)}`, { cause });
+    }
     expect(await row.getByRole('button').count()).toBe(0);
   });
 });
