@@ -182,6 +182,9 @@ describe('a cluster', () => {
       }
       expect(await digestOf(join(dir, 'hosts'))).toBe(alone);
       expect(committedSteps(join(dir, 'hosts'))).toHaveLength(STEPS);
+      expect(new Set(slotOwners(join(dir, 'hosts')))).toEqual(
+        new Set(['here-1', 'here-2', 'there-1', 'there-2']),
+      );
     },
   );
 

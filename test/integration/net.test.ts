@@ -30,6 +30,7 @@ import { Recorder } from '../support/waiting.ts';
 const KEY = deriveKey('token', 'frame');
 const HEARTBEAT_LIMIT_MS = 500;
 const CHILDREN = join(import.meta.dirname, '..', 'support', 'children');
+const CONTROL_CLIENT = join(CHILDREN, 'control-client.mjs');
 const closing: (() => unknown)[] = [];
 
 afterEach(async () => {
@@ -317,13 +318,9 @@ describe('the control link', () => {
 describe('a killed process', () => {
   test('is noticed, and the sends after it tell whose connection it was', async () => {
     const { server, messages, disconnects, unreachable } = await startServer();
-    const child = spawn(
-      process.execPath,
-      [join(CHILDREN, 'control-client.mjs'), BUILT, server.endpoint, 'token', 'victim'],
-      {
-        stdio: ['ignore', 'pipe', 'inherit'],
-      },
-    );
+    const child = spawn(process.execPath, [CONTROL_CLIENT, BUILT, server.endpoint, 'token', 'victim'], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
     expect(await messages.next(30_000)).toMatchObject({ incarnation: 'victim' });
     server.send('victim', stop('hello'));
     await once(child.stdout, 'data');
@@ -337,13 +334,9 @@ describe('a killed process', () => {
 
   test('that is only stopped is noticed too', async () => {
     const { server, messages, disconnects } = await startServer();
-    const child = spawn(
-      process.execPath,
-      [join(CHILDREN, 'control-client.mjs'), BUILT, server.endpoint, 'token', 'sleeper'],
-      {
-        stdio: ['ignore', 'pipe', 'inherit'],
-      },
-    );
+    const child = spawn(process.execPath, [CONTROL_CLIENT, BUILT, server.endpoint, 'token', 'sleeper'], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
     closing.push(() => child.kill('SIGKILL'));
     await messages.next(30_000);
     child.kill('SIGSTOP');
